@@ -1,0 +1,83 @@
+# `make demo` shows what it does, `make test` proves it. Neither asks anything. Everything is made inside
+# this folder, but for the Kafka jars, which are kept in the user's cache folder.
+#
+#   make demo    live → outage → buffering → kill -9 → restart → draining → live, on SQLite, no server
+#   make test    all checks and all tests, with a real Kafka where java and mvn are there
+#   make check   lint, format, types, direction of imports, docs
+#   make docs    the documentation, in docs/_build/html
+#   make clean   removes what was built; make distclean removes .venv too
+#
+# PYTHON=/path/to/python chooses the interpreter (3.11 or newer) of a new .venv.
+
+VENV := .venv
+BIN = $(VENV)/bin
+CANDIDATES = $(if $(PYTHON),"$(PYTHON)",python3.14 python3.13 python3.12 python3.11 python3)
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test check lint types imports docs kafka clean distclean
+
+help:
+	@sed -n '/^#   /s/^#   //p' Makefile
+
+demo: $(VENV)/.installed
+	@$(BIN)/mb demo
+
+test: $(VENV)/.developed kafka check
+	@$(BIN)/python -m pytest -rs
+
+check: lint types imports docs
+
+lint: $(VENV)/.developed
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+types: $(VENV)/.developed
+	@$(BIN)/mypy
+
+imports: $(VENV)/.developed
+	@$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.developed
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+	@echo "docs: docs/_build/html/index.html"
+
+# Downloads once; afterwards the cache has everything and no network is needed.
+kafka: $(VENV)/.developed
+	@[ -n "$$MBFRAMEWORK_TEST_KAFKA" ] || $(BIN)/python -m mbframework.testing.kafka --prepare >/dev/null || \
+		echo "make: for the reason above, tests against a real Kafka are skipped"
+
+# The stamps make a second run quick and free of the network.
+$(VENV)/.installed: pyproject.toml $(VENV)/.made
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.developed: pyproject.toml $(VENV)/.made
+	@echo "make: installing the tools into $(VENV)"
+	@$(PIP) install --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+# A working .venv is kept; one that is broken, or too old, is made anew.
+$(VENV)/.made:
+	@if ! $(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		for candidate in $(CANDIDATES); do \
+			if "$$candidate" -c 'import ensurepip, venv, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+				echo "make: creating $(VENV) with $$("$$candidate" -V)"; \
+				"$$candidate" -m venv --clear $(VENV) && touch $@ && exit 0; \
+				exit 1; \
+			fi; \
+		done; \
+		echo "make: no Python of 3.11 or newer with the venv module among: $(CANDIDATES)" >&2; \
+		echo "make: install one (Debian, Ubuntu: apt-get install python3 python3-venv) or give PYTHON=/path/to/python" >&2; \
+		exit 1; \
+	fi
+	@touch $@
+
+clean:
+	rm -rf build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find mbframework providers tui tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
