@@ -1,0 +1,175 @@
+"""Names and numbers of the on-disk format; docs/format.md explains them.
+
+Promises: nothing here calls the operating system. Whatever :func:`parse_name` accepts, the naming functions
+produce, byte for byte; so a file that merely resembles one of ours is never taken for it. Sizes and offsets
+are bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from struct import Struct
+from typing import Final, Protocol, TypeVar
+from zlib import crc32
+
+from mbframework.errors import UnsupportedFormat
+
+FORMAT_MAJOR: Final = 1
+FORMAT_MINOR: Final = 0
+
+SEGMENT_MAGIC: Final = b"MBSEG\r\n\x1a"
+FRAME_MARKER: Final = b"MBF1"
+SEEK_MAGIC: Final = b"MBSK"
+HEAD_MAGIC: Final = b"MBHD"
+LIVE_MAGIC: Final = b"MBLIVE\r\n"
+SEAL_MAGIC: Final = 0x5345414C
+
+#: Every u64 on disk stays below this, so that it also fits a signed field (file offsets, SQLite).
+U64_LIMIT: Final = 1 << 63
+
+FIRST_FRAME: Final = 4096
+MAX_FRAME: Final = 16 << 20
+#: Bytes of topic, key, value and header block of one message.
+MAX_MESSAGE: Final = MAX_FRAME - (128 << 10)
+#: Messages in one frame; bounds the memory that decoding a frame of tiny messages takes.
+MAX_COUNT: Final = 1 << 16
+NONE_LENGTH: Final = 0xFFFFFFFF
+ID_SIZE: Final = 16
+
+# The buffer's directory.
+BUFFER_FILE: Final = "buffer.json"
+MAIN_LANE: Final = "main"
+DEAD_DIRECTORY: Final = "dead"
+
+# A lane's directory.
+HEAD_FILE: Final = "head"
+SEEK_FILE: Final = "seek"
+RUNS_FILE: Final = "runs"
+WRITER_STATUS_FILE: Final = "status.writer.json"
+SENDER_STATUS_FILE: Final = "status.sender.json"
+WRITER_EVENTS_FILE: Final = "events.writer.jsonl"
+SENDER_EVENTS_FILE: Final = "events.sender.jsonl"
+CONTROL_DIRECTORY: Final = "control"
+WRITER_LOCK_FILE: Final = "writer.lock"
+SENDER_LOCK_FILE: Final = "sender.lock"
+
+#: One record of the file ``runs``: run id, first sequence, wall ns.
+RUN_RECORD: Final = Struct("<16sQq")
+
+_SEGMENT_NAME = re.compile(r"([PA])([0-9]{20})\.seg")
+_PREPARED_NAME = re.compile(r"N([0-9a-f]{8})\.prep")
+
+
+#: Head and seek: three slots of SLOT_SIZE bytes, SLOT_STRIDE apart, from offset 0 on.
+SLOT_SIZE: Final = 512
+SLOT_STRIDE: Final = 4096
+SLOT_COUNT: Final = 3
+
+_SLOT_START = Struct("<4sHH")
+_U32 = Struct("<I")
+_S = TypeVar("_S", bound="Slot")
+
+
+def align8(n: int) -> int:
+    """``n`` rounded up to a multiple of 8."""
+    return (n + 7) & ~7
+
+
+def sealed_name(first: int) -> str:
+    """The name of the sealed segment whose first sequence is ``first``."""
+    return f"P{_sequence(first):020d}.seg"
+
+
+def unsealed_name(first: int) -> str:
+    """The name of the segment that begins at ``first`` and is not yet sealed, synced and cut."""
+    return f"A{_sequence(first):020d}.seg"
+
+
+def prepared_name(salt: int) -> str:
+    """The name of the prepared segment with this salt."""
+    if not 0 < salt < 1 << 32:
+        raise ValueError(f"salt {salt}; expected 1 to 2^32 - 1")
+    return f"N{salt:08x}.prep"
+
+
+def parse_name(name: str) -> tuple[str, int] | None:
+    """``("P" or "A", first sequence)``, ``("N", salt)``, or None for a file that is not a segment of ours."""
+    if match := _SEGMENT_NAME.fullmatch(name):
+        number = int(match[2])
+        return (match[1], number) if 0 < number < U64_LIMIT else None
+    if match := _PREPARED_NAME.fullmatch(name):
+        number = int(match[1], 16)
+        return ("N", number) if number else None
+    return None
+
+
+def check_version(thing: str, major: int, incompatible: int = 0) -> None:
+    """Refuse what is intact but not of this format.
+
+    :raises UnsupportedFormat: the major version, or a bit of ``incompatible``, is unknown.
+    """
+    if major != FORMAT_MAJOR:
+        raise UnsupportedFormat(
+            f"{thing} has format {major}; this release reads format {FORMAT_MAJOR}: "
+            "open it with the release that wrote it"
+        )
+    if incompatible:
+        raise UnsupportedFormat(
+            f"{thing} needs features {incompatible:#x}, of which this release knows none: "
+            "open it with the release that wrote it"
+        )
+
+
+class Slot(Protocol):
+    """What :func:`newest_slot` asks of a slot."""
+
+    @property
+    def generation(self) -> int:
+        """Rises with every slot that is written; the highest valid one counts."""
+
+
+def close_record(fields: bytes) -> bytes:
+    """``fields`` followed by their unsalted CRC: the ending of segment headers and slots."""
+    return fields + _U32.pack(crc32(fields))
+
+
+def record_is_intact(record: bytes) -> bool:
+    """Whether ``record`` ends with the CRC of what stands before it."""
+    return len(record) > 4 and _U32.pack(crc32(record[:-4])) == record[-4:]
+
+
+def open_slot(buf: bytes, magic: bytes, thing: str) -> bool:
+    """Whether ``buf`` is an intact slot of this kind.
+
+    :raises UnsupportedFormat: it is intact, and its major version unknown.
+    """
+    if len(buf) != SLOT_SIZE or not buf.startswith(magic) or not record_is_intact(buf):
+        return False
+    check_version(thing, _SLOT_START.unpack_from(buf)[1])
+    return True
+
+
+def newest_slot(buf: bytes, unpack: Callable[[bytes], _S | None]) -> tuple[_S | None, int, bool]:
+    """The valid slot with the highest generation, its index (0 where there is none), and whether any slot is
+    invalid: then a reader that races a writer reads again. All zeros, or past the end, is empty, not invalid.
+
+    :raises UnsupportedFormat: any slot is intact but unknown: which one is newest cannot be said.
+    """
+    newest: _S | None = None
+    index = 0
+    any_invalid = False
+    for number in range(SLOT_COUNT):
+        raw = buf[number * SLOT_STRIDE : number * SLOT_STRIDE + SLOT_SIZE]
+        slot = unpack(raw)
+        if slot is None:
+            any_invalid = any_invalid or any(raw)
+        elif newest is None or slot.generation > newest.generation:
+            newest, index = slot, number
+    return newest, index, any_invalid
+
+
+def _sequence(first: int) -> int:
+    if not 0 < first < U64_LIMIT:
+        raise ValueError(f"first sequence {first}; expected 1 to 2^63 - 1")
+    return first
