@@ -1,0 +1,193 @@
+"""Messages that a provider will never take, kept with the reason: a small lane of its own under ``dead/``.
+
+Promises
+--------
+- A rejected message is on the device here before the seek of its lane moves past it.
+- Each carries four headers in front of its own: ``mb.seq`` and ``mb.run`` (where it stood), ``mb.reason``, ``mb.at``
+  (ISO 8601, UTC). A repeat of what was stored last is skipped, so that a kill between the two stores makes no twin.
+- They never push anything out: full dead letters are reported, and the lane waits for a person.
+
+The holder of the lane's sender.lock owns the directory; one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from mbframework.files import Files
+from mbframework.ledger import Ledger
+from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Header, pack_headers, unpack_headers
+from mbframework.spool import frame, recovery
+from mbframework.spool.headfile import NEXT, SEGMENT, TAIL, HeadFile
+from mbframework.spool.reader import Gap, SpoolReader
+from mbframework.spool.writer import Identity, Limits, Segment, SpoolWriter
+
+SEGMENT_SIZE = 1 << 20
+RESERVED = frozenset({"mb.seq", "mb.run", "mb.reason", "mb.at"})
+
+
+class DeadLetters:
+    """The dead letters of one lane; the directory is made with the first of them."""
+
+    def __init__(
+        self, files: Files, directory: str, *, identity: Identity, total_size: int, dir_mode: int, mapped: bool
+    ) -> None:
+        self._files = files
+        self.directory = directory
+        self._identity = identity
+        self._limits = Limits(
+            segment_size=min(SEGMENT_SIZE, total_size // 4),
+            segment_age_ns=1 << 62,
+            total_size=total_size,
+            max_segments=1 << 30,
+            min_free=0,
+        )
+        self._dir_mode = dir_mode
+        self._mapped = mapped
+        self._spool: SpoolWriter | None = None
+        self._head: HeadFile | None = None
+        self._last: tuple[bytes, int] = (b"", 0)
+
+    def add(self, batch: Batch, reasons: Mapping[int, str]) -> None:
+        """Store the messages of ``batch`` at the indices of ``reasons`` and put them on the device.
+
+        :raises NoSpace: they are full, or the device is.
+        :raises OSError: the device failed.
+        """
+        spool, head = self._open()
+        run = batch.position.run
+        at = datetime.fromtimestamp(self._files.wall_ns() / 1e9, UTC).isoformat()
+        for index in sorted(reasons):
+            sequence = batch.sequences[index]
+            if run == self._last[0] and sequence <= self._last[1]:
+                continue
+            headers: list[Header] = [
+                ("mb.seq", str(sequence).encode()),
+                ("mb.run", run.hex().encode()),
+                ("mb.reason", reasons[index].encode(errors="replace")[:4096]),
+                ("mb.at", at.encode()),
+            ]
+            self._append(spool, head, batch, index, pack_headers([*headers, *batch.headers[index]]))
+            self._last = (run, sequence)
+        spool.sync_active()
+        self._publish(spool, head)
+        spool.seal_retired()
+
+    def close(self) -> None:
+        """Seal what is open and let go of the files."""
+        spool, head = self._spool, self._head
+        self._spool = self._head = None
+        if spool is None or head is None:
+            return
+        spool.retire()
+        # A device that fails here costs only the seal: recovery puts one at the next opening.
+        with contextlib.suppress(OSError):
+            spool.seal_retired()
+            self._publish(spool, head)
+        spool.close()
+        head.close()
+
+    def _append(self, spool: SpoolWriter, head: HeadFile, batch: Batch, index: int, block: bytes) -> None:
+        now = self._files.boot_ns()
+        sequence = head.slot.next
+        timestamp, partition = batch.timestamps[index], batch.partitions[index]
+
+        def encode() -> bytes:
+            return frame.encode_one(
+                spool.salt,
+                sequence,
+                now,
+                batch.topics[index].encode(),
+                batch.keys[index],
+                batch.values[index],
+                block,
+                None if timestamp == NO_TIMESTAMP else timestamp,
+                None if partition == NO_PARTITION else partition,
+            )
+
+        data = encode()
+        if not spool.fits(len(data), sequence, now):
+            spool.make_room(len(data), sequence, now)
+            data = encode()
+        spool.append(data, sequence, 1, now)
+        head.slot.next = sequence + 1
+        active = spool.active
+        if active is not None:
+            head.words[TAIL] = spool.last
+            head.words[SEGMENT] = active.segment.first
+        head.words[NEXT] = sequence + 1
+
+    def _publish(self, spool: SpoolWriter, head: HeadFile) -> None:
+        slot = head.slot
+        slot.generation += 1
+        slot.ordinal = spool.ordinal
+        slot.accepted = spool.ordinal
+        slot.wall_ns = self._files.wall_ns()
+        slot.boot_ns = self._files.boot_ns()
+        if slot.reserved_until - slot.next < recovery.GRANT // 2:
+            slot.reserved_until = slot.next + recovery.GRANT
+        head.publish(slot.pack())
+        head.sync()
+
+    def _open(self) -> tuple[SpoolWriter, HeadFile]:
+        if self._spool is not None and self._head is not None:
+            return self._spool, self._head
+        files, directory, identity = self._files, self.directory, self._identity
+        for path in (os.path.dirname(directory), directory):
+            with contextlib.suppress(FileExistsError):
+                files.make_directory(path, self._dir_mode)
+                files.sync_directory(os.path.dirname(path))
+        known = recovery.survey(files, directory)
+        begun = recovery.recover(
+            files, directory, buffer_id=identity.buffer_id, run=identity.run, boot_id=identity.boot_id
+        )
+        for found in begun.unsynced:
+            recovery.finish_seal(files, directory, found)
+        Ledger.open(files, directory, begun.seek, begun.seek_slot, exists=known.seek is not None).close()
+        head = HeadFile.begin(
+            files, directory, begun.head, begun.head_slot, exists=known.head is not None, mapped=self._mapped
+        )
+        spool = SpoolWriter(
+            files=files,
+            directory=directory,
+            identity=identity,
+            limits=self._limits,
+            lock=threading.RLock(),
+            mapped=self._mapped,
+            end=begun.end,
+            ordinal=begun.head.ordinal,
+            segments=[Segment.of(found) for found in begun.segments],
+        )
+        self._spool, self._head = spool, head
+        self._last = self._find_last(begun.segments)
+        return spool, head
+
+    def _find_last(self, segments: list[recovery.Found]) -> tuple[bytes, int]:
+        """Run and sequence of the message stored last."""
+        last = (b"", 0)
+        if not segments:
+            return last
+        header = segments[-1].header
+        reader = SpoolReader(self._files, self.directory)
+        try:
+            position, ordinal = header.first, header.ordinal
+            while True:
+                found = reader.read(
+                    position, ordinal, until=None, max_messages=256, max_bytes=1 << 20, hint=(header.first, 0)
+                )
+                if found is None:
+                    return last
+                if isinstance(found, Gap):
+                    position, ordinal = found.next, found.ordinal
+                    continue
+                headers = dict(unpack_headers(found.header_blocks[-1]))
+                run, sequence = headers.get("mb.run"), headers.get("mb.seq")
+                if run is not None and sequence is not None:
+                    last = (bytes.fromhex(run.decode()), int(sequence))
+                position, ordinal = found.end, ordinal + len(found)
+        finally:
+            reader.close()

@@ -1,0 +1,261 @@
+"""The directory of a buffer: is it ours, is it safe, is it still the one that was made here?
+
+Promises
+--------
+- What is not a buffer, may be written by strangers, or was made by a newer release is refused by name, and nothing
+  in it is touched. What can be checked is checked before anything is created.
+- A copied or restored directory is noticed by the inodes of the directory and of ``buffer.json``; it opens and
+  takes writes, and nothing is sent until told which it is.
+- Only file systems on which a shared map is known to be safe are mapped; network file systems are refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mbframework.errors import ConfigurationError, DirectoryError, NewerFormat, NotABuffer, UnsafeDirectory
+from mbframework.files import MAPPABLE, NETWORK, Files
+from mbframework.spool import layout
+
+if TYPE_CHECKING:
+    from mbframework.config import Config
+
+#: What an empty file system may hold.
+_HARMLESS = frozenset({"lost+found"})
+_ELSEWHERE = (
+    "this directory is not the one that the buffer was made in (copied or restored?): nothing is sent until it is "
+    "opened with identity='adopt' (the original is gone) or identity='new-identity' (both go on)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A buffer's directory, checked. ``barred``: why nothing may be sent from it; "" where nothing is amiss."""
+
+    path: str
+    buffer_id: bytes
+    created: str
+    mapped: bool
+    file_system: str
+    barred: str = ""
+
+    def lane_path(self, lane: str) -> str:
+        """Where a lane lives."""
+        return os.path.join(self.path, lane)
+
+    def dead_path(self, lane: str) -> str:
+        """Where its dead letters live."""
+        return os.path.join(self.path, layout.DEAD_DIRECTORY, lane)
+
+    def lanes(self, files: Files) -> list[str]:
+        """The names of the lanes, ``main`` first."""
+        return lanes_of(files, self.path)
+
+
+def lanes_of(files: Files, path: str) -> list[str]:
+    """The lanes in a buffer's directory. Raises OSError."""
+    found = []
+    for name in files.list(path):
+        if name in (layout.DEAD_DIRECTORY, *_HARMLESS) or name.startswith("."):
+            continue
+        try:
+            if stat.S_ISDIR(files.stat(os.path.join(path, name)).st_mode):
+                found.append(name)
+        except FileNotFoundError:
+            continue
+    return sorted(found, key=lambda name: (name != layout.MAIN_LANE, len(name), name))
+
+
+def read(files: Files, path: str) -> dict[str, Any]:
+    """What ``buffer.json`` says.
+
+    :raises NotABuffer: there is none, or it is not one of ours.
+    :raises NewerFormat: it was written by a newer release.
+    """
+    name = os.path.join(path, layout.BUFFER_FILE)
+    try:
+        fd = files.open(name, write=False)
+    except FileNotFoundError:
+        raise NotABuffer(f"{path} is not a buffer: it has no {layout.BUFFER_FILE}", path=path) from None
+    except PermissionError as error:
+        raise DirectoryError(
+            f"{name} cannot be read: {error.strerror}; run as the user who owns it", path=path
+        ) from None
+    try:
+        facts = json.loads(files.pread(fd, 1 << 16, 0))
+        if not isinstance(facts, dict) or len(bytes.fromhex(facts["id"])) != layout.ID_SIZE:
+            raise ValueError("the id is not 32 hex digits")
+        major = int(facts["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotABuffer(
+            f"{name} is not the file of a buffer ({error}); restore it from the copy in a lane's status, or give "
+            "another directory",
+            path=path,
+        ) from None
+    finally:
+        files.close(fd)
+    if major > layout.FORMAT_MAJOR:
+        raise NewerFormat(
+            f"{path} has format {major}; this release knows format {layout.FORMAT_MAJOR}: update mbframework, "
+            "nothing was touched",
+            path=path,
+        )
+    return facts
+
+
+def prepare(files: Files, path: str, config: Config) -> Directory:
+    """Check the directory and make it where it is missing.
+
+    :raises DirectoryError: it cannot be used; the branches say why.
+    :raises ConfigurationError: ``fsync="always"`` on a file system that keeps nothing.
+    """
+    path = os.path.abspath(path)
+    exists = os.path.lexists(path)
+    kind = _check_file_system(files, path if exists else os.path.dirname(path), config)
+    if exists:
+        _check_safe(files, path, config)
+        names = set(_list(files, path)) - _HARMLESS
+        fresh = layout.BUFFER_FILE not in names
+        if fresh and {name for name in names if not name.startswith(f"{layout.BUFFER_FILE}.new")}:
+            raise NotABuffer(
+                f"{path} holds other files ({min(names)!r:.60}) and no {layout.BUFFER_FILE}: give an empty or a new "
+                "directory",
+                path=path,
+            )
+    else:
+        fresh = True
+        try:
+            files.make_directory(path, config.dir_mode)
+        except FileExistsError:
+            fresh = layout.BUFFER_FILE not in _list(files, path)
+        except OSError as error:
+            raise DirectoryError(f"{path} cannot be made: {error.strerror}", path=path) from error
+        else:
+            files.sync_directory(os.path.dirname(path))
+    if fresh:
+        # Two processes may begin at once: the one that finds the name taken reads what the other wrote.
+        with contextlib.suppress(FileExistsError):
+            _create(files, path)
+    facts = read(files, path)
+    barred = ""
+    if not _same_place(files, path, facts):
+        if config.identity is None:
+            barred = _ELSEWHERE
+        else:
+            facts = _rewrite(files, path, facts, new=config.identity == "new-identity")
+    return Directory(path, bytes.fromhex(facts["id"]), str(facts.get("created", "")), kind in MAPPABLE, kind, barred)
+
+
+def make_lane(files: Files, directory: Directory, lane: str, config: Config) -> str:
+    """The lane's directory, made where it is missing.
+
+    :raises DirectoryError: it cannot be made, or is something else.
+    """
+    path = directory.lane_path(lane)
+    try:
+        files.make_directory(path, config.dir_mode)
+        files.sync_directory(directory.path)
+    except FileExistsError:
+        info = files.stat(path)
+        if not stat.S_ISDIR(info.st_mode):
+            raise UnsafeDirectory(f"{path} is not a directory; remove what stands there", path=path) from None
+        _check_owner(path, info, config)
+    except OSError as error:
+        raise DirectoryError(f"{path} cannot be made: {error.strerror}", path=path) from error
+    return path
+
+
+def _list(files: Files, path: str) -> list[str]:
+    try:
+        return files.list(path)
+    except OSError as error:
+        raise DirectoryError(f"{path} cannot be listed: {error.strerror}", path=path) from error
+
+
+def _check_safe(files: Files, path: str, config: Config) -> None:
+    info = files.stat(path)
+    if stat.S_ISLNK(info.st_mode):
+        raise UnsafeDirectory(f"{path} is a symbolic link; give the directory itself", path=path)
+    if not stat.S_ISDIR(info.st_mode):
+        raise NotABuffer(f"{path} is not a directory", path=path)
+    _check_owner(path, info, config)
+
+
+def _check_owner(path: str, info: os.stat_result, config: Config) -> None:
+    user = os.geteuid()
+    if user not in (0, info.st_uid) and not config.dir_mode & info.st_mode & stat.S_IWGRP:
+        raise UnsafeDirectory(f"{path} belongs to user {info.st_uid}, and this is user {user}", path=path)
+    forbidden = info.st_mode & (stat.S_IWOTH | stat.S_IWGRP) & ~config.dir_mode
+    if forbidden:
+        raise UnsafeDirectory(
+            f"{path} may be written by others (mode {stat.S_IMODE(info.st_mode):04o}): run chmod "
+            f"{stat.S_IMODE(info.st_mode) & ~forbidden:04o}, or allow a group with dir_mode",
+            path=path,
+        )
+
+
+def _check_file_system(files: Files, path: str, config: Config) -> str:
+    if not os.path.isdir(path) and not os.path.lexists(path):
+        raise DirectoryError(f"{path} does not exist; make the parent directory first", path=path)
+    kind = files.file_system(path)
+    if kind in NETWORK and not config.force_filesystem:
+        raise DirectoryError(
+            f"{path} is on {kind}, where locks and renames cannot be trusted between hosts: use a local disk, or "
+            "force_filesystem=True at your own risk",
+            path=path,
+        )
+    if config.fsync == "always" and kind in ("tmpfs", "ramfs"):
+        raise ConfigurationError(
+            f"fsync='always' on {kind}, which keeps nothing when the machine stops; expected a disk: use another "
+            "directory, or fsync='never'",
+            option="fsync",
+        )
+    return kind
+
+
+def _create(files: Files, path: str) -> None:
+    facts = {"id": files.random(layout.ID_SIZE).hex(), "created": _now(files)}
+    _store(files, path, facts, replace=False)
+
+
+def _rewrite(files: Files, path: str, facts: dict[str, Any], *, new: bool) -> dict[str, Any]:
+    if new:
+        facts = facts | {"id": files.random(layout.ID_SIZE).hex(), "was": facts["id"], "created": _now(files)}
+    _store(files, path, facts, replace=True)
+    return read(files, path)
+
+
+def _store(files: Files, path: str, facts: dict[str, Any], *, replace: bool) -> None:
+    name = os.path.join(path, layout.BUFFER_FILE)
+    temporary = f"{name}.new.{os.getpid()}"
+    fd = files.open(temporary, create=True, exclusive=True)
+    try:
+        inodes = [files.stat(path).st_ino, files.fstat(fd).st_ino]
+        content = {"format": layout.FORMAT_MAJOR} | facts | {"inodes": inodes}
+        files.pwrite(fd, json.dumps(content, indent=1).encode() + b"\n", 0)
+        files.datasync(fd)
+    finally:
+        files.close(fd)
+    if replace:
+        with contextlib.suppress(FileNotFoundError):
+            files.unlink(name)
+    try:
+        files.link(temporary, name)
+    finally:
+        files.unlink(temporary)
+    files.sync_directory(path)
+
+
+def _same_place(files: Files, path: str, facts: dict[str, Any]) -> bool:
+    name = os.path.join(path, layout.BUFFER_FILE)
+    return facts.get("inodes") == [files.stat(path).st_ino, files.stat(name).st_ino]
+
+
+def _now(files: Files) -> str:
+    return datetime.fromtimestamp(files.wall_ns() / 1e9, UTC).isoformat(timespec="seconds")

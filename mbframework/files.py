@@ -1,0 +1,263 @@
+"""The one module that calls the operating system on behalf of a buffer.
+
+Promises
+--------
+- Every call that can fail, be cut short or be lost by a power failure goes through a :class:`Files`
+  object, so that a test can stop, fail or forget any of them.
+- Files are opened without following links and are closed on exec. A write is whole or raises.
+- A rename never replaces a file, except in :meth:`Files.replace`, which is for narration (status) only.
+- Only ENOSPC and EDQUOT mean *full*; EROFS and EIO mean *broken*. Nothing else is guessed from an errno.
+
+Thread-safe: the object keeps no state but what never changes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+BROKEN: Final = frozenset({errno.EROFS, errno.EIO})
+#: File systems on which a store into a shared map is known to reach every reader.
+MAPPABLE: Final = frozenset({"ext4", "xfs", "tmpfs"})
+#: File systems on which neither flock nor a rename can be trusted between hosts.
+NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs"})
+
+_BASE = os.O_NOFOLLOW | os.O_CLOEXEC
+_FILL = bytes(256 * 1024)
+
+
+def is_full(error: OSError) -> bool:
+    """True where the error says that the device, or the quota, has no room left."""
+    return error.errno in FULL
+
+
+def is_broken(error: OSError) -> bool:
+    """True where the error says that the device is failing or has gone read-only."""
+    return error.errno in BROKEN
+
+
+class Map:
+    """A writable shared map of a whole file: bytes are stored with a slice assignment."""
+
+    __slots__ = ("_map", "store")
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        #: ``store(slice(start, end), data)``: bound once, because it runs for every message.
+        self.store: Callable[[slice, bytes], None] = self._map.__setitem__
+
+    def words(self, offset: int, count: int) -> memoryview:
+        """``count`` aligned unsigned 64-bit words at ``offset``, in the host's byte order."""
+        return memoryview(self._map)[offset : offset + 8 * count].cast("Q")
+
+    def close(self) -> None:
+        """Unmap. A map whose words are still in use stays until they are gone."""
+        try:
+            self._map.close()
+        except BufferError:
+            # A memoryview of the words is alive (another thread's status call): the collector unmaps later.
+            return
+
+
+class Files:
+    """The calls themselves. All raise OSError."""
+
+    def open(self, path: str, *, create: bool = False, exclusive: bool = False, write: bool = True) -> int:
+        """A descriptor of a regular file; ``create`` makes it with mode 0600."""
+        flags = _BASE | (os.O_RDWR if write else os.O_RDONLY)
+        if create:
+            flags |= os.O_CREAT
+        if exclusive:
+            flags |= os.O_EXCL
+        fd = os.open(path, flags, 0o600)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return fd
+
+    def close(self, fd: int) -> None:
+        """Give the descriptor back."""
+        os.close(fd)
+
+    def duplicate(self, fd: int) -> int:
+        """A second descriptor of the same open file, so that its owner may close the first."""
+        return os.dup(fd)
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        """Up to ``size`` bytes; fewer only at the end of the file."""
+        data = os.pread(fd, size, offset)
+        if len(data) in (size, 0):
+            return data
+        parts = [data]
+        got = len(data)
+        while got < size:
+            data = os.pread(fd, size - got, offset + got)
+            if not data:
+                break
+            parts.append(data)
+            got += len(data)
+        return b"".join(parts)
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> None:
+        """Write all of ``data``; a short write is continued."""
+        done = os.pwrite(fd, data, offset)
+        while done < len(data):
+            done += os.pwrite(fd, data[done:], offset + done)
+
+    def append(self, fd: int, data: bytes) -> None:
+        """Write all of ``data`` at the end of the file."""
+        self.pwrite(fd, data, os.fstat(fd).st_size)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut or extend to ``size`` bytes."""
+        os.ftruncate(fd, size)
+
+    def reserve(self, fd: int, size: int) -> None:
+        """Make sure that ``size`` bytes can be stored later without meeting a full disk."""
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(fd, 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                    raise
+            else:
+                return
+        for offset in range(0, size, len(_FILL)):
+            self.pwrite(fd, _FILL[: size - offset], offset)
+
+    def fill(self, fd: int, start: int, end: int) -> None:
+        """Write zeros, so that the first store into each page does not pay for the page."""
+        self.pwrite(fd, _FILL[: end - start], start)
+
+    def datasync(self, fd: int) -> None:
+        """Everything written to the file so far is on the device."""
+        if sys.platform == "darwin":
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        else:
+            os.fdatasync(fd)
+
+    def sync_directory(self, path: str) -> None:
+        """Every name made, moved or removed in the directory so far is on the device."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, source: str, target: str) -> None:
+        """Move within one directory; FileExistsError where the name is taken."""
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, "the name is taken", target)
+        os.rename(source, target)
+
+    def link(self, source: str, target: str) -> None:
+        """Give a file a second name; FileExistsError where that is taken."""
+        os.link(source, target)
+
+    def replace(self, path: str, data: bytes, mode: int = 0o600) -> None:
+        """Swap a small file's content: readers see the old or the new, whole. Not synced."""
+        temporary = f"{path}.tmp"
+        fd = os.open(temporary, _BASE | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+
+    def unlink(self, path: str) -> None:
+        """Remove a name."""
+        os.unlink(path)
+
+    def list(self, path: str) -> list[str]:
+        """The names in a directory, in no order."""
+        return os.listdir(path)
+
+    def make_directory(self, path: str, mode: int) -> None:
+        """Make one directory with exactly this mode; FileExistsError where it is."""
+        os.mkdir(path, mode)
+        os.chmod(path, mode)
+
+    def stat(self, path: str) -> os.stat_result:
+        """About the name itself; a link is not followed."""
+        return os.lstat(path)
+
+    def fstat(self, fd: int) -> os.stat_result:
+        """About an open file."""
+        return os.fstat(fd)
+
+    def lock(self, fd: int) -> bool:
+        """Take the exclusive lock of an open file description; False where another holds it."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def map(self, fd: int, size: int) -> Map:
+        """A shared, writable map of the first ``size`` bytes."""
+        return Map(fd, size)
+
+    def free_bytes(self, path: str) -> int:
+        """Bytes that an unprivileged user may still write on the device."""
+        info = os.statvfs(path)
+        return info.f_bavail * info.f_frsize
+
+    def file_system(self, path: str) -> str:
+        """The type of the file system under ``path``, such as "ext4"; "" where that cannot be told."""
+        try:
+            with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+                mounts = [line.split() for line in lines]
+        except OSError:
+            return ""
+        real = os.path.realpath(path)
+        best, kind = "", ""
+        for fields in mounts:
+            point = fields[4].encode().decode("unicode_escape") if "\\" in fields[4] else fields[4]
+            inside = point == "/" or real == point or real.startswith(point + "/")
+            if inside and len(point) >= len(best):
+                best, kind = point, fields[fields.index("-") + 1]
+        return kind
+
+    # Clocks and identity
+
+    def boot_ns(self) -> int:
+        """Nanoseconds since the machine started, sleep included; never set back within a boot."""
+        return time.clock_gettime_ns(_BOOT_CLOCK)
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970, UTC, as the machine believes."""
+        return time.time_ns()
+
+    def boot_id(self) -> bytes:
+        """16 bytes that are the same until the machine restarts."""
+        try:
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+                return bytes.fromhex(file.read().strip().replace("-", ""))
+        except OSError:
+            # Without a boot id, every opening counts as one after another boot: slower, never wrong.
+            return os.urandom(16)
+
+    def process_exists(self, pid: int) -> bool:
+        """Whether a process of that number runs."""
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    def random(self, size: int) -> bytes:
+        """Random bytes for ids and salts."""
+        return os.urandom(size)
+
+
+_BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

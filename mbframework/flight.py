@@ -1,0 +1,87 @@
+"""A batch on its way to the provider, and what became of each of its messages.
+
+Promises: the messages have no gap in their sequences, so that a place in the batch and a sequence say the same. What
+is settled stays settled.
+
+``marks`` changes under the ledger's lock; the messages themselves never change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mbframework.message import NO_PARTITION, Batch, Position
+from mbframework.spool.reader import Acceptance, Run
+
+_OPEN = ""
+
+
+class Flight:
+    """A batch on its way to the provider: messages without a gap in their sequences, and what became of each.
+
+    ``in_memory`` as long as no segment holds it: then its settled messages are counted when all are.
+    """
+
+    def __init__(self, run: Run, *, in_memory: bool) -> None:
+        self.run = run
+        self.first = run.first
+        self.end = run.end
+        self.in_memory = in_memory
+        #: Per message: the account by which it left, or "".
+        self.marks: list[str] = [_OPEN] * len(run)
+        self.open = len(run)
+
+    def mark(self, indices: Iterable[int], account: str) -> int:
+        """Settle messages; those already settled stay what they are. Returns how many were not."""
+        marks = self.marks
+        changed = 0
+        for index in indices:
+            if not marks[index]:
+                marks[index] = account
+                changed += 1
+        self.open -= changed
+        return changed
+
+    def remaining(self) -> list[int]:
+        """Indices not yet settled."""
+        if self.open == len(self.marks):
+            return list(range(self.open))
+        return [index for index, mark in enumerate(self.marks) if not mark]
+
+    def batch(self, indices: list[int]) -> Batch:
+        """The messages at ``indices`` as the provider sees them."""
+        run = self.run
+        position = Position(self.end, run.run)
+        if len(indices) == len(run):
+            return Batch(
+                sequences=range(run.first, run.end),
+                topics=run.topics,
+                keys=run.keys,
+                values=run.values,
+                header_blocks=run.header_blocks,
+                timestamps=run.timestamps,
+                partitions=run.partitions,
+                accepted=run.accepted,
+                position=position,
+            )
+        return Batch(
+            sequences=[run.first + index for index in indices],
+            topics=[run.topics[index] for index in indices],
+            keys=[run.keys[index] for index in indices],
+            values=[run.values[index] for index in indices],
+            header_blocks=[run.header_blocks[index] for index in indices],
+            timestamps=[run.timestamps[index] for index in indices],
+            partitions=[run.partitions[index] for index in indices],
+            accepted=[run.accepted[index] for index in indices],
+            position=position,
+        )
+
+    def domain(self, index: int) -> tuple[str, int, bytes | None]:
+        """What the core knows of the ordering domain of a message: topic and partition, else topic and key."""
+        run = self.run
+        partition = run.partitions[index]
+        return run.topics[index], partition, run.keys[index] if partition == NO_PARTITION else None
+
+    def acceptances(self) -> list[Acceptance]:
+        """When the messages were accepted, front to back."""
+        return self.run.acceptances

@@ -1,0 +1,229 @@
+"""What has left a lane: the seek and the exit accounts, and the batch that is on its way.
+
+Promises
+--------
+- Only the holder of the sender's lock has a ledger; nobody else counts exits.
+- Every message that leaves is counted in exactly one account, in the same store that moves the seek past it:
+  a kill between the two cannot happen.
+- A message of a batch that was settled out of order is remembered by a bit beside the seek, so that neither a
+  restart nor a retry sends it or counts it again (the first ``BITMAP_BITS`` of a batch; beyond them, after a kill,
+  a documented repeat).
+- Messages below a floor (pruned or purged) leave at once, those in flight when their batch is answered.
+
+``lock`` guards everything; the order of locks is ledger, then lane. ``lock`` is a condition that is notified
+whenever the seek moves.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+
+from mbframework.files import Files
+from mbframework.flight import Flight
+from mbframework.spool import layout, seek
+from mbframework.spool.seek import BITMAP_BITS, SeekSlot
+from mbframework.spool.slots import SlotFile
+
+#: The accounts that a seek keeps; each is the name of a field of its slot.
+ACCOUNTS = ("delivered", "pruned", "expired", "dead", "lost", "purged", "returned")
+
+
+@dataclass(slots=True)
+class _Floor:
+    sequence: int = 0
+    ordinal: int = 0
+    account: str = "pruned"
+    #: Messages below the floor that never had an ordinal (they were in memory only).
+    extra: int = 0
+
+
+@dataclass
+class Ledger:
+    """See the module. ``slot`` is the seek as it stands; write to it only through the methods."""
+
+    files: Files
+    slots: SlotFile
+    slot: SeekSlot
+    lock: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
+    flight: Flight | None = None
+    _floors: list[_Floor] = field(default_factory=list)
+    _synced_next: int = 0
+    #: Messages settled since opening; for rates.
+    settled: int = 0
+
+    @classmethod
+    def open(cls, files: Files, directory: str, slot: SeekSlot, durable: int, *, exists: bool) -> Ledger:
+        """The seek file of a lane, made where it is missing or unreadable."""
+        path = os.path.join(directory, layout.SEEK_FILE)
+        if exists:
+            slots = SlotFile.open(files, path, durable)
+            ledger = cls(files, slots, slot)
+        else:
+            slot.generation += 1
+            ledger = cls(files, SlotFile.create(files, path, seek.SEEK_FILE_SIZE, slot.pack()), slot)
+        ledger._synced_next = slot.next
+        return ledger
+
+    @property
+    def next(self) -> int:
+        """The first sequence that is not settled."""
+        return self.slot.next
+
+    @property
+    def ordinal(self) -> int:
+        """Spooled messages that have left, those settled ahead of the seek left out."""
+        return self.slot.ordinal
+
+    @property
+    def synced_next(self) -> int:
+        """The seek as it is on the device: what a delivered segment must lie below before it is removed."""
+        return self._synced_next
+
+    @property
+    def pending_floor_ordinal(self) -> int:
+        """The ordinal of the highest prune floor that waits for the flight; 0 without one. ``lock`` is held."""
+        return max((floor.ordinal for floor in self._floors if floor.account == "pruned"), default=0)
+
+    def begin(self, flight: Flight) -> bool:
+        """Take off; False where the seek has moved since the flight was read. ``lock`` is held."""
+        if self.flight is not None or flight.first < self.slot.next:
+            return False
+        if not flight.in_memory and flight.first != self.slot.next:
+            return False
+        settled = int.from_bytes(self.slot.bitmap, "little")
+        if settled and not flight.in_memory:
+            known = [i for i in range(min(len(flight.marks), BITMAP_BITS)) if settled >> i & 1]
+            flight.mark(known, "counted")
+        self.slot.batch_end = flight.end
+        self.flight = flight
+        return True
+
+    def progress(self, flight: Flight) -> None:
+        """Count what is settled of a flight that goes on; only one that is on disk. ``lock`` is held."""
+        if flight is not self.flight or flight.in_memory:
+            return
+        slot = self.slot
+        bits = int.from_bytes(slot.bitmap, "little")
+        for index, mark in enumerate(flight.marks[:BITMAP_BITS]):
+            if mark and not bits >> index & 1:
+                bits |= 1 << index
+                self._count(mark, 1)
+        used = min(len(flight.marks), BITMAP_BITS)
+        slot.bitmap = bits.to_bytes(seek.BITMAP_SIZE, "little")
+        slot.bits_used = used if bits else 0
+        self._publish()
+
+    def land(self, flight: Flight, ordinal: int) -> None:
+        """Everything in the flight is settled: move past it, to ``ordinal``. ``lock`` is held."""
+        if flight is not self.flight or flight.open:
+            raise AssertionError("only a settled flight lands")
+        bits = int.from_bytes(self.slot.bitmap, "little")
+        tally: dict[str, int] = {}
+        if (
+            not bits
+            and flight.marks[0] == flight.marks[-1]
+            and flight.marks.count(flight.marks[0]) == len(flight.marks)
+        ):
+            tally[flight.marks[0]] = len(flight.marks)
+        else:
+            for index, mark in enumerate(flight.marks):
+                if not bits >> index & 1:
+                    tally[mark] = tally.get(mark, 0) + 1
+        for mark, number in tally.items():
+            self._count(mark, number)
+        slot = self.slot
+        slot.next, slot.ordinal = flight.end, ordinal
+        slot.run = flight.run.run or slot.run
+        slot.segment, slot.offset = flight.run.segment, flight.run.offset
+        slot.bitmap, slot.bits_used = bytes(seek.BITMAP_SIZE), 0
+        self.flight = None
+        self._apply_floors()
+        self._publish()
+
+    def abandon(self, flight: Flight) -> None:
+        """Forget the flight; what is not settled of it will be read again. ``lock`` is held."""
+        if flight is self.flight:
+            self.flight = None
+            self._apply_floors()
+            self._publish()
+
+    def below_floor(self, flight: Flight) -> None:
+        """Settle those messages of a failed flight that a floor has overtaken. ``lock`` is held."""
+        for floor in self._floors:
+            if floor.sequence > flight.first:
+                flight.mark(range(min(floor.sequence, flight.end) - flight.first), floor.account)
+
+    def advance(self, sequence: int, ordinal: int, account: str, extra: int = 0) -> None:
+        """Everything below ``sequence`` (``ordinal``) leaves by ``account``; with a flight under way, what lies
+        below its end follows when it lands. ``extra``: messages that never had an ordinal."""
+        with self.lock:
+            self._floors.append(_Floor(sequence, ordinal, account, extra))
+            if self.flight is None:
+                self._apply_floors()
+                self._publish()
+
+    def apply_floor(self, sequence: int, ordinal: int) -> bool:
+        """Prune below the writer's floor, which is on the device; True where it was news."""
+        with self.lock:
+            if sequence <= self.slot.floor_applied or any(floor.sequence >= sequence for floor in self._floors):
+                return False
+            self.advance(sequence, ordinal, "pruned")
+            return True
+
+    def lose(self, at: int, sequence: int, ordinal: int) -> None:
+        """What lay between the seek, which stood at ``at``, and ``sequence`` cannot be read."""
+        with self.lock:
+            if self.slot.next == at and self.flight is None:
+                self._move(sequence, ordinal, "lost")
+                self._publish()
+
+    def sync(self) -> None:
+        """Put the seek on the device. Raises OSError."""
+        with self.lock:
+            reached = self.slot.next
+        self.slots.sync()
+        self._synced_next = max(self._synced_next, reached)
+
+    def close(self) -> None:
+        """Publish and let go of the file."""
+        with self.lock:
+            if self.slots.fd >= 0:
+                self._publish()
+        self.slots.close()
+
+    def _apply_floors(self) -> None:
+        floors, self._floors = self._floors, []
+        for floor in floors:
+            if floor.sequence > self.slot.next or floor.extra:
+                self._move(max(floor.sequence, self.slot.next), max(floor.ordinal, self.slot.ordinal), floor.account)
+                self._count(floor.account, floor.extra)
+            if floor.account == "pruned":
+                self.slot.floor_applied = max(self.slot.floor_applied, floor.sequence)
+                self.slot.floor_ordinal = max(self.slot.floor_ordinal, floor.ordinal)
+
+    def _move(self, sequence: int, ordinal: int, account: str) -> None:
+        """Past everything below; bits that are passed were counted already."""
+        slot = self.slot
+        bits = int.from_bytes(slot.bitmap, "little")
+        distance = sequence - slot.next
+        passed = bits & ((1 << min(distance, BITMAP_BITS)) - 1)
+        self._count(account, max(0, ordinal - slot.ordinal - passed.bit_count()))
+        bits >>= min(distance, BITMAP_BITS)
+        slot.bits_used = max(0, slot.bits_used - distance) if bits else 0
+        slot.bitmap = bits.to_bytes(seek.BITMAP_SIZE, "little")
+        slot.next, slot.ordinal = sequence, ordinal
+        slot.segment = slot.offset = 0
+
+    def _count(self, account: str, number: int) -> None:
+        if account != "counted" and number:
+            setattr(self.slot, account, getattr(self.slot, account) + number)
+            self.settled += number
+
+    def _publish(self) -> None:
+        slot = self.slot
+        slot.generation += 1
+        slot.wall_ns = self.files.wall_ns()
+        self.slots.write(slot.pack())
+        self.lock.notify_all()

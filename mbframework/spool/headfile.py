@@ -1,0 +1,92 @@
+"""The head of a lane as its writer keeps it: the slots and the live page.
+
+Promises
+--------
+- ``next`` on the live page is stored after each acceptance, so that after a kill it is known how many messages were
+  accepted and not spooled. The offset beside it is that of the last frame stored: recovery begins there.
+- A sequence is given out only below what the head, on the device, has reserved.
+
+Threads: the words of the live page are stored under the lane's lock; :meth:`HeadFile.publish` and
+:meth:`HeadFile.sync` may be called by any thread that does not hold it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from array import array
+from typing import Final
+
+from mbframework.files import Files, Map
+from mbframework.spool import head, layout
+from mbframework.spool.head import HeadSlot, LivePage
+from mbframework.spool.slots import SlotFile
+
+#: Indices into ``words``.
+NEXT: Final = 0
+ACKNOWLEDGED: Final = 1
+SEGMENT: Final = 2
+TAIL: Final = 3
+HEARTBEAT: Final = 4
+SLEEPING: Final = 5
+
+
+class HeadFile:
+    """See the module. ``slot`` is what is published next; its fields are set under the lane's lock."""
+
+    def __init__(self, files: Files, slots: SlotFile, slot: HeadSlot, map_: Map | None) -> None:
+        self._files = files
+        self._slots = slots
+        self.slot = slot
+        self._map = map_
+        #: The live page's six words. Without a map they are written out with each publication.
+        self.words: memoryview | array[int] = (
+            map_.words(head.LIVE_NEXT, 6) if map_ is not None else array("Q", bytes(48))
+        )
+
+    @classmethod
+    def begin(
+        cls, files: Files, directory: str, slot: HeadSlot, durable: int, *, exists: bool, mapped: bool
+    ) -> HeadFile:
+        """Put this opening's first slot on the device and start its live page.
+
+        :raises OSError: the device failed.
+        """
+        path = os.path.join(directory, layout.HEAD_FILE)
+        if exists:
+            slots = SlotFile.open(files, path, durable)
+            slots.write(slot.pack())
+            slots.sync()
+        else:
+            slots = SlotFile.create(files, path, head.HEAD_FILE_SIZE, slot.pack())
+        page = LivePage(slot.run, slot.boot_id, slot.next, 0, 0, 0, files.boot_ns(), 0)
+        files.pwrite(slots.fd, head.pack_live(page), head.LIVE_PAGE)
+        # The words are stored in the host's byte order, and the file is little-endian.
+        direct = mapped and sys.byteorder == "little"
+        map_ = files.map(slots.fd, head.HEAD_FILE_SIZE) if direct else None
+        result = cls(files, slots, slot, map_)
+        result.words[NEXT] = slot.next
+        return result
+
+    def publish(self, raw: bytes) -> None:
+        """Store a packed slot, and the live page where it is not mapped. Raises OSError."""
+        self._slots.write(raw)
+        if self._map is None:
+            words = self.words
+            page = LivePage(self.slot.run, self.slot.boot_id, *(words[i] for i in range(6)))
+            self._files.pwrite(self._slots.fd, head.pack_live(page), head.LIVE_PAGE)
+
+    def sync(self) -> None:
+        """What was published before is on the device. Raises OSError."""
+        self._slots.sync()
+
+    def close(self) -> None:
+        """Let go of the file and its map."""
+        self._slots.close()
+        words = self.words
+        if isinstance(words, memoryview):
+            self.words = array("Q", words)
+            words.release()
+        if self._map is not None:
+            self._map.close()
+            self._map = None

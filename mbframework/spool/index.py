@@ -1,0 +1,113 @@
+"""Which segment files a lane's directory holds, in the order of their sequences.
+
+Promises: reads only; a file that is not a segment of this format is skipped, never touched; a prepared file
+counts from the moment its header is valid. One thread at a time.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+from dataclasses import dataclass
+
+from mbframework.files import Files
+from mbframework.spool import layout, segment_header
+from mbframework.spool.segment_header import SegmentHeader
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A segment file: its first sequence, and its name when last listed."""
+
+    first: int
+    name: str
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the name says that the segment is sealed, synced and cut."""
+        return self.name.startswith("P")
+
+
+class SegmentIndex:
+    """A listing that is made again only when asked."""
+
+    def __init__(self, files: Files, directory: str) -> None:
+        self._files = files
+        self.directory = directory
+        self.entries: list[Entry] = []
+        self._prepared: dict[str, int] = {}
+
+    def refresh(self) -> None:
+        """List the directory anew. A missing directory has no segments."""
+        found: dict[int, Entry] = {}
+        prepared: dict[str, int] = {}
+        try:
+            names = self._files.list(self.directory)
+        except FileNotFoundError:
+            names = []
+        for name in names:
+            parsed = layout.parse_name(name)
+            if parsed is None:
+                continue
+            kind, number = parsed
+            if kind == "N":
+                first = self._prepared.get(name) or self._first_of(name)
+                if first is None:
+                    continue
+                prepared[name] = number = first
+            known = found.get(number)
+            # While a file is renamed both names may be listed; the later state wins.
+            if known is None or kind == "P" or known.name.startswith("N"):
+                found[number] = Entry(number, name)
+        self._prepared = prepared
+        self.entries = sorted(found.values(), key=lambda entry: entry.first)
+
+    def at_or_before(self, sequence: int) -> Entry | None:
+        """The last segment that begins at or before ``sequence``."""
+        place = bisect.bisect_right(self.entries, sequence, key=lambda entry: entry.first)
+        return self.entries[place - 1] if place else None
+
+    def after(self, sequence: int) -> Entry | None:
+        """The first segment that begins after ``sequence``."""
+        place = bisect.bisect_right(self.entries, sequence, key=lambda entry: entry.first)
+        return self.entries[place] if place < len(self.entries) else None
+
+    def open(self, entry: Entry) -> tuple[int, SegmentHeader] | None:
+        """A descriptor for reading and the header; None where the file is gone or its header is damaged.
+
+        :raises UnsupportedFormat: it was written by a newer release.
+        """
+        for name in (entry.name, layout.unsealed_name(entry.first), layout.sealed_name(entry.first)):
+            try:
+                fd = self._files.open(os.path.join(self.directory, name), write=False)
+            except FileNotFoundError:
+                continue
+            try:
+                header = segment_header.unpack(self._files.pread(fd, segment_header.SEGMENT_HEADER_SIZE, 0))
+            except BaseException:
+                self._files.close(fd)
+                raise
+            if header is not None and header.first == entry.first:
+                return fd, header
+            self._files.close(fd)
+            return None
+        return None
+
+    def header(self, entry: Entry) -> SegmentHeader | None:
+        """The header alone; None as for :meth:`open`."""
+        opened = self.open(entry)
+        if opened is None:
+            return None
+        self._files.close(opened[0])
+        return opened[1]
+
+    def _first_of(self, name: str) -> int | None:
+        try:
+            fd = self._files.open(os.path.join(self.directory, name), write=False)
+        except FileNotFoundError:
+            return None
+        try:
+            header = segment_header.unpack(self._files.pread(fd, segment_header.SEGMENT_HEADER_SIZE, 0))
+        finally:
+            self._files.close(fd)
+        return None if header is None else header.first

@@ -1,0 +1,364 @@
+"""The reading end of a spool: frames in order, from any position, across segments.
+
+Promises
+--------
+- Reads with ``pread`` only, so that a file that is cut meanwhile is a short read and never a fault.
+- What :meth:`SpoolReader.read` returns is a run without gaps in its sequences and ordinals. What is missing is
+  returned on its own, as a :class:`Gap` that says how many messages were lost there.
+- At the growing end of the last segment an invalid frame means *not yet*; anywhere else it is damage, and the
+  next intact frame is searched for.
+- Memory: one window of ``_WINDOW`` bytes, or one frame where that is larger.
+
+One thread at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from mbframework.files import Files
+from mbframework.spool import frame, layout
+from mbframework.spool.frame import Columns, FrameHeader
+from mbframework.spool.index import Entry, SegmentIndex
+from mbframework.spool.segment_header import SegmentHeader, wall_of
+
+_WINDOW = 1 << 20
+_SMALL = 1 << 16
+
+
+class _Again:
+    """The present segment is done: look for the position in the next one."""
+
+
+_AGAIN = _Again()
+
+
+class Gap(NamedTuple):
+    """Nothing can be read at the position asked for: go on at ``next``, where ``ordinal`` is the ordinal;
+    ``lost`` messages that had been spooled between are gone. 0: there never were any."""
+
+    next: int
+    ordinal: int
+    lost: int
+
+
+class Acceptance(NamedTuple):
+    """``count`` messages were accepted at boot-time ``accepted`` of the boot that ``header`` names."""
+
+    count: int  # type: ignore[assignment]  # hides tuple.count(), of which this has no need
+    accepted: int
+    header: SegmentHeader
+
+
+@dataclass(slots=True)
+class Run:
+    """Messages in order without a gap, as columns; ``accepted`` is wall-clock nanoseconds."""
+
+    first: int
+    topics: list[str] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    header_blocks: list[bytes | None] = field(default_factory=list)
+    timestamps: list[int] = field(default_factory=list)
+    partitions: list[int] = field(default_factory=list)
+    accepted: list[int] = field(default_factory=list)
+    acceptances: list[Acceptance] = field(default_factory=list)
+    #: The run id, segment (its first sequence) and offset of the frame where the next read begins.
+    run: bytes = b""
+    segment: int = 0
+    offset: int = 0
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def end(self) -> int:
+        """One past the last sequence."""
+        return self.first + len(self.values)
+
+
+class SpoolReader:
+    """See the module. ``directory`` is the lane's."""
+
+    def __init__(self, files: Files, directory: str) -> None:
+        self._files = files
+        self.index = SegmentIndex(files, directory)
+        self._fd = -1
+        self._header: SegmentHeader | None = None
+        self._end: int | None = None  # one past the segment's last sequence, where known
+        self._offset = 0
+        self._at = 0  # sequence at _offset
+        self._window = b""
+        self._base = 0
+        self._span = _SMALL
+        self._length = 0  # of that frame
+        self._frame: Columns | None = None  # the frame at _offset, decoded
+
+    def read(
+        self, next_: int, ordinal: int, *, until: int | None, max_messages: int, max_bytes: int, hint: tuple[int, int]
+    ) -> Run | Gap | None:
+        """Messages from sequence ``next_``, whose ordinal is ``ordinal``; None where there is nothing yet.
+
+        :param until: one past the last sequence that is known to be there; None: unknown.
+        :param hint: (segment, offset) of a frame at or before ``next_``.
+        :raises UnsupportedFormat: written by a newer release.
+        :raises OSError: the device failed.
+        """
+        if until is not None and next_ >= until:
+            return None
+        run = Run(next_)
+        size = 0
+        while len(run) < max_messages and size < max_bytes:
+            found = self._seek(run.end, ordinal + len(run), until, hint)
+            if isinstance(found, Gap):
+                return run if len(run) else found
+            if found is None:
+                break
+            columns, header, length = found
+            skip = run.end - columns.first
+            room = max_messages - len(run)
+            left = columns.count - skip
+            fit = max(1, (max_bytes - size) * columns.count // max(length, 1))
+            take = min(left, room, fit)
+            self._add(run, columns, header, skip, take)
+            size += length * take // columns.count
+            if take == left:
+                self._advance(columns)
+            run.segment, run.offset = header.first, self._offset
+        return run if len(run) else None
+
+    def close(self) -> None:
+        """Let go of the segment; the next read opens it again."""
+        if self._fd >= 0:
+            self._files.close(self._fd)
+        self._fd = -1
+        self._header = None
+        self._frame = None
+        self._window = b""
+
+    def _add(self, run: Run, columns: Columns, header: SegmentHeader, skip: int, take: int) -> None:
+        end = skip + take
+        run.topics.extend(columns.topics[skip:end])
+        run.keys.extend(columns.keys[skip:end])
+        run.values.extend(columns.values[skip:end])
+        run.header_blocks.extend(columns.header_blocks[skip:end])
+        run.timestamps.extend(columns.timestamps[skip:end])
+        run.partitions.extend(columns.partitions[skip:end])
+        run.accepted.extend([wall_of(header, columns.accepted)] * take)
+        run.acceptances.append(Acceptance(take, columns.accepted, header))
+        run.run = header.run
+
+    def _advance(self, columns: Columns) -> None:
+        """Go to the frame after the present one."""
+        header = self._frame_header()
+        self._frame = None
+        if header is not None:
+            self._offset = frame.next_offset(self._offset, header.length)
+        self._at = columns.first + columns.count
+
+    def _seek(
+        self, next_: int, ordinal: int, until: int | None, hint: tuple[int, int]
+    ) -> tuple[Columns, SegmentHeader, int] | Gap | None:
+        """The frame that holds ``next_``, or why there is none."""
+        while True:
+            if not self._inside(next_):
+                gap = self._enter(next_, ordinal, hint)
+                if gap is not None:
+                    return gap
+            header = self._header
+            if header is None:
+                return None
+            expected = header.ordinal + next_ - header.first
+            if expected > ordinal:
+                return Gap(next_, expected, expected - ordinal)
+            if self._at > next_:
+                self._rewind(header)
+            found = self._walk(header, next_, ordinal, until)
+            if not isinstance(found, _Again):
+                return found
+
+    def _inside(self, next_: int) -> bool:
+        header = self._header
+        return header is not None and header.first <= next_ and (self._end is None or next_ < self._end)
+
+    def _enter(self, next_: int, ordinal: int, hint: tuple[int, int]) -> Gap | None:
+        """Open the segment that holds ``next_``; a gap where the next readable one begins later."""
+        self.close()
+        self.index.refresh()
+        entry = self.index.at_or_before(next_)
+        if entry is not None and self._use(entry):
+            if self._inside(next_):
+                if hint[0] == entry.first:
+                    self._jump(hint[1], next_)
+                return None
+            self.close()
+        return self._leap(next_, ordinal)
+
+    def _leap(self, next_: int, ordinal: int) -> Gap | None:
+        """To the first readable segment after ``next_``; the ordinals tell what was lost on the way."""
+        later = self.index.after(next_)
+        while later is not None:
+            if self._use(later) and self._header is not None:
+                header = self._header
+                return Gap(header.first, max(header.ordinal, ordinal), max(0, header.ordinal - ordinal))
+            later = self.index.after(later.first)
+        return None
+
+    def _use(self, entry: Entry) -> bool:
+        self.close()
+        opened = self.index.open(entry)
+        if opened is None:
+            return False
+        self._fd, self._header = opened
+        self._end = self._end_of(self._header)
+        self._rewind(self._header)
+        return True
+
+    def _end_of(self, header: SegmentHeader) -> int | None:
+        """What the successor says of this segment's end; None without one, or where its header is damaged."""
+        later = self.index.after(header.first)
+        successor = None if later is None else self.index.header(later)
+        return None if successor is None else max(header.first, successor.previous_end)
+
+    def _rewind(self, header: SegmentHeader) -> None:
+        self._offset = layout.FIRST_FRAME
+        self._at = header.first
+        self._frame = None
+
+    def _jump(self, offset: int, next_: int) -> None:
+        """Begin at ``offset`` where a frame at or before ``next_`` stands there."""
+        header = self._header
+        if header is None or offset < layout.FIRST_FRAME or offset & 7:
+            return
+        found = frame.read_header(self._need(offset, frame.HEADER_SIZE), offset - self._base, header.salt)
+        if found is not None and header.first <= found.first <= next_:
+            self._offset, self._at, self._frame = offset, found.first, None
+
+    def _walk(
+        self, header: SegmentHeader, next_: int, ordinal: int, until: int | None
+    ) -> tuple[Columns, SegmentHeader, int] | Gap | _Again | None:
+        """From the present frame to the one that holds ``next_``."""
+        fresh = False
+        while True:
+            kept = self._frame
+            if kept is not None and kept.first <= next_ < kept.first + kept.count:
+                return kept, header, self._length
+            if self._end is not None and self._at >= self._end:
+                return _AGAIN
+            self._frame = None
+            found = self._frame_header()
+            if found is not None and frame.is_seal(found) and found.first >= self._at:
+                return self._sealed(found.first, next_, ordinal)
+            if found is not None and found.first == self._at:
+                if self._at + found.count <= next_:
+                    self._offset = frame.next_offset(self._offset, found.length)
+                    self._at += found.count
+                    continue
+                window = self._need(self._offset, found.length)
+                columns = frame.decode(window, self._offset - self._base, header.salt, found)
+                if columns is not None:
+                    self._frame, self._length = columns, found.length
+                    continue
+            if not fresh:
+                # The window may be older than what has been stored since.
+                self._window = b""
+                fresh = True
+                continue
+            return self._invalid(found, header, next_, ordinal, until)
+
+    def _sealed(self, end: int, next_: int, ordinal: int) -> Gap | _Again | None:
+        """At a seal that says that the segment ends at ``end``."""
+        if self._end is None or end < self._end:
+            self._end = end
+        self._at = self._end
+        if next_ < self._end:
+            return Gap(self._end, ordinal + self._end - next_, self._end - next_)
+        return _AGAIN if self._has_later() else None
+
+    def _has_later(self) -> bool:
+        """Whether a segment after the present one exists by now."""
+        header = self._header
+        if header is None:
+            return False
+        if self.index.after(header.first) is None:
+            self.index.refresh()
+        return self.index.after(header.first) is not None
+
+    def _invalid(
+        self, found: FrameHeader | None, header: SegmentHeader, next_: int, ordinal: int, until: int | None
+    ) -> Gap | _Again | None:
+        """No intact frame follows: the end of the segment, the growing end, or damage."""
+        later = self._has_later()
+        if later and self._end is None:
+            # The writer has gone on since this segment was opened: its end is known now, and a frame that was
+            # being stored at the first look is whole at the next.
+            self._end = self._end_of(header)
+            if self._end is not None:
+                self._window = b""
+                return _AGAIN
+        if not later and (until is None or next_ >= until):
+            self._window = b""
+            return None
+        if found is not None and found.first == self._at:
+            end = found.first + found.count
+            return self._skip_to(next_, ordinal, end, frame.next_offset(self._offset, found.length))
+        return self._resynchronise(header, next_, ordinal)
+
+    def _resynchronise(self, header: SegmentHeader, next_: int, ordinal: int) -> Gap | None:
+        """Search an intact frame beyond the damage; without one, the rest of the segment is lost."""
+        survivor = find_frame(self._files, self._fd, header.salt, self._offset + 8, self._at, self._end)
+        if survivor is not None:
+            offset, intact = survivor
+            return self._skip_to(next_, ordinal, intact.first, offset)
+        if self._end is not None:
+            self._at = self._end
+            return Gap(self._end, ordinal + self._end - next_, self._end - next_)
+        return self._leap(next_, ordinal)
+
+    def _skip_to(self, next_: int, ordinal: int, to: int, offset: int) -> Gap:
+        self._offset, self._at, self._frame = offset, to, None
+        lost = max(0, to - next_)
+        return Gap(max(to, next_), ordinal + lost, lost)
+
+    def _frame_header(self) -> FrameHeader | None:
+        header = self._header
+        if header is None:
+            return None
+        window = self._need(self._offset, frame.HEADER_SIZE)
+        return frame.read_header(window, self._offset - self._base, header.salt)
+
+    def _need(self, offset: int, size: int) -> bytes:
+        """A window that holds ``size`` bytes at ``offset``, as far as the file goes."""
+        start = offset - self._base
+        if start < 0 or start + size > len(self._window):
+            # Small at the growing end, larger while there is a backlog to go through.
+            self._span = min(2 * self._span, _WINDOW) if self._window else _SMALL
+            self._base = offset
+            self._window = self._files.pread(self._fd, max(size, self._span), offset)
+        return self._window
+
+
+def find_frame(
+    files: Files, fd: int, salt: int, start: int, at: int, end: int | None
+) -> tuple[int, FrameHeader] | None:
+    """The first whole, intact frame (or seal) at or after offset ``start`` whose sequences lie in [at, end]."""
+    offset = layout.align8(start)
+    while True:
+        window = files.pread(fd, _WINDOW, offset)
+        if len(window) < frame.HEADER_SIZE:
+            return None
+        place = frame.find_marker(window, 0)
+        while 0 <= place <= len(window) - frame.HEADER_SIZE:
+            header = frame.read_header(window, place, salt)
+            if (
+                header is not None
+                and header.first >= at
+                and (end is None or header.first + header.count <= end)
+                and frame.decode(files.pread(fd, header.length, offset + place), 0, salt, header) is not None
+            ):
+                return offset + place, header
+            place = frame.find_marker(window, place + 8)
+        # A marker in the last bytes is looked at again with what follows it.
+        step = len(window) - frame.HEADER_SIZE + 1 if place < 0 else place
+        offset += max(8, step & ~7)

@@ -1,0 +1,104 @@
+"""Three slots in one small file: how head and seek survive a kill and a power loss.
+
+Promises
+--------
+- A reader finds the newest slot that was written whole. After a power loss it finds one at least as new
+  as the last successful sync, because the slot of that sync (D) and the one being synced (S) are never
+  written: each write goes to the third (W).
+- When a sync begins, W becomes S and the third slot becomes W; on success S becomes D.
+- The file is made at its full size under a temporary name, synced and renamed, so that a full disk
+  cannot stop a later write.
+
+Any thread may write and sync; a sync does not hold up a write.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from mbframework.files import Files
+from mbframework.spool.layout import SLOT_COUNT, SLOT_STRIDE
+
+
+class SlotFile:
+    """The file behind a head or a seek. ``durable`` is the index of the slot that was read at opening."""
+
+    def __init__(self, files: Files, fd: int, durable: int) -> None:
+        self._files = files
+        self.fd = fd
+        self._lock = threading.Lock()
+        self._sync_lock = threading.Lock()
+        self._durable = durable
+        self._written = (durable + 1) % SLOT_COUNT
+        self._dirty = False
+
+    @classmethod
+    def create(cls, files: Files, path: str, size: int, first: bytes) -> SlotFile:
+        """Make the file with its first slot, on the device before it has its name. What stands under the
+        name already is put aside as ``NAME.damaged-N``: it was looked at and holds no valid slot."""
+        names = set(files.list(os.path.dirname(path)))
+        name = os.path.basename(path)
+        temporary = f"{path}.new"
+        if f"{name}.new" in names:
+            files.unlink(temporary)
+        fd = files.open(temporary, create=True, exclusive=True)
+        try:
+            files.pwrite(fd, first + bytes(size - len(first)), 0)
+            files.datasync(fd)
+            if name in names:
+                number = next(n for n in range(len(names) + 1) if f"{name}.damaged-{n}" not in names)
+                files.rename(path, f"{path}.damaged-{number}")
+            files.rename(temporary, path)
+            files.sync_directory(os.path.dirname(path))
+        except BaseException:
+            files.close(fd)
+            raise
+        return cls(files, fd, 0)
+
+    @classmethod
+    def open(cls, files: Files, path: str, durable: int) -> SlotFile:
+        """The existing file, whose slot ``durable`` is the newest valid one; syncs it, so that it is."""
+        fd = files.open(path)
+        try:
+            files.datasync(fd)
+        except BaseException:
+            files.close(fd)
+            raise
+        return cls(files, fd, durable)
+
+    def write(self, raw: bytes) -> None:
+        """Store a slot's bytes: visible to every reader, durable after the next sync."""
+        with self._lock:
+            self._files.pwrite(self.fd, raw, self._written * SLOT_STRIDE)
+            self._dirty = True
+
+    def sync(self) -> None:
+        """Everything written before the call is on the device when it returns.
+
+        :raises OSError: it is not known to be.
+        """
+        with self._sync_lock:
+            with self._lock:
+                if not self._dirty:
+                    return
+                frozen = self._written
+                self._written = SLOT_COUNT - self._durable - frozen
+                self._dirty = False
+            try:
+                self._files.datasync(self.fd)
+            except BaseException:
+                with self._lock:
+                    # The frozen slot may or may not be on the device: it is the one to write next.
+                    self._written = frozen
+                    self._dirty = True
+                raise
+            with self._lock:
+                self._durable = frozen
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        with self._sync_lock, self._lock:
+            if self.fd >= 0:
+                self._files.close(self.fd)
+                self.fd = -1

@@ -1,0 +1,504 @@
+"""The writing end of a spool: the active segment, the prepared one, and those waiting for their seal.
+
+Promises
+--------
+- :meth:`SpoolWriter.append` stores one frame with one slice assignment into a mapped, reserved file: no
+  system call, unless a segment is full and none is prepared.
+- A frame never crosses segments, sequences within a segment have no gap, and nothing is ever appended to a
+  segment that another opening wrote.
+- Only a prepared segment is filled with zeros; nothing but :meth:`append` and the seal writes into one
+  that is active or retired.
+- A segment gets its sealed name only when its bytes and its earlier name are on the device.
+
+Threads: ``append``, ``retire`` and everything that reads ``segments`` run under the lane's lock. ``prepare``,
+``seal_retired`` and ``sync_active`` are the housekeeper's, without the lock; they take it through ``lock``
+for the moment in which they publish a result.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mbframework.files import Files, Map, is_full
+from mbframework.spool import frame, layout, seal
+from mbframework.spool.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
+
+if TYPE_CHECKING:
+    from mbframework.spool.recovery import Found
+
+MiB = 1 << 20
+_CHUNK = 256 * 1024
+
+
+class NoSpace(Exception):
+    """The limit or the device is full; ``reason`` says which. Nothing was written."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class Segment:
+    """What the writer and its monitors know of one segment file."""
+
+    name: str
+    first: int
+    ordinal: int
+    previous_end: int
+    size: int
+    #: One past the last sequence; None while active.
+    end: int | None
+    header: SegmentHeader
+
+    @classmethod
+    def of(cls, found: Found) -> Segment:
+        """A segment that an earlier opening left."""
+        header = found.header
+        return cls(found.entry.name, header.first, header.ordinal, header.previous_end, found.size, found.end, header)
+
+
+class Prepared:
+    """A reserved file that has a name and a salt, and zeros where its header will be."""
+
+    __slots__ = ("fd", "in_flight", "map", "name", "salt", "size", "stop", "store")
+
+    def __init__(
+        self, name: str, fd: int, size: int, salt: int, store: Callable[[slice, bytes], None], map_: Map | None
+    ):
+        self.name = name
+        self.fd = fd
+        self.size = size
+        self.salt = salt
+        self.store = store
+        self.map = map_
+        #: Offset of the chunk of zeros being written, or None; see :meth:`usable_until`.
+        self.in_flight: int | None = None
+        self.stop = False
+
+    def fill(self, files: Files) -> None:
+        """Write zeros from the front to the end, until told to stop. The order of the two stores below and
+        in :meth:`usable_until` is what keeps a chunk from landing on a frame."""
+        for start in range(0, self.size, _CHUNK):
+            self.in_flight = start
+            if self.stop:
+                break
+            files.fill(self.fd, start, min(start + _CHUNK, self.size))
+        self.in_flight = None
+
+    def usable_until(self) -> int:
+        """Stop the filling; bytes below the result may be stored to at once."""
+        self.stop = True
+        in_flight = self.in_flight
+        return self.size if in_flight is None else in_flight
+
+    def ready(self) -> bool:
+        """Whether activating it now leaves enough room below the chunk in flight."""
+        in_flight = self.in_flight
+        return in_flight is None or in_flight >= MiB
+
+
+class Active:
+    """An activated segment: one that takes frames, or has just ceased to."""
+
+    __slots__ = ("created", "file", "first_accepted", "frames", "last_accepted", "room", "segment", "tail", "named")
+
+    def __init__(self, segment: Segment, file: Prepared, created: int, room: int) -> None:
+        self.segment = segment
+        self.file = file
+        self.created = created
+        self.tail = layout.FIRST_FRAME
+        self.frames = 0
+        self.first_accepted = 0
+        self.last_accepted = 0
+        #: Bytes at the end that are kept for the seal.
+        self.room = room
+        #: Whether the file has left its prepared name, durably.
+        self.named = False
+
+
+@dataclass(slots=True)
+class Identity:
+    """What goes into every segment header of this opening."""
+
+    buffer_id: bytes
+    run: bytes
+    boot_id: bytes
+    lane: str
+
+
+@dataclass(slots=True)
+class Counters:
+    """Facts for the status."""
+
+    inline_prepared: int = 0
+    sealed: int = 0
+    frames: int = 0
+    spooled: int = 0
+
+
+@dataclass(slots=True)
+class Limits:
+    """The limits that concern the writing end; bytes, nanoseconds, segments."""
+
+    segment_size: int
+    segment_age_ns: int
+    total_size: int
+    max_segments: int
+    min_free: int
+
+
+@dataclass
+class SpoolWriter:
+    """See the module. ``end`` is one past the last spooled sequence, ``ordinal`` the messages ever spooled."""
+
+    files: Files
+    directory: str
+    identity: Identity
+    limits: Limits
+    lock: AbstractContextManager[object]
+    mapped: bool
+    end: int
+    ordinal: int
+    segments: list[Segment]
+    counters: Counters = field(default_factory=Counters)
+
+    active: Active | None = None
+    prepared: Prepared | None = None
+    retired: deque[Active] = field(default_factory=deque)
+    #: Held while names change: a caller of sync() and the housekeeper may both want to.
+    naming: threading.Lock = field(default_factory=threading.Lock)
+    #: True from before a frame is stored until the tail is past it.
+    busy: bool = False
+    #: Offset of the last frame stored, for the live page.
+    last: int = layout.FIRST_FRAME
+    #: The next prepared file has this size; a lane that never spilled reserves little.
+    next_size: int = 0
+
+    _limit: int = 0
+    _roll_at: int = 0
+    _salt: int = 0
+    _tail: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.next_size:
+            self.next_size = self.limits.segment_size if self.segments else min(self.limits.segment_size, MiB)
+
+    # The lane's lock is held
+
+    @property
+    def salt(self) -> int:
+        """The salt to encode the next frame with; it changes with :meth:`make_room`."""
+        return self._salt
+
+    def fits(self, size: int, first: int, accepted: int) -> bool:
+        """Whether a frame of ``size`` bytes from sequence ``first`` may go into the active segment."""
+        return self._tail + size <= self._limit and accepted <= self._roll_at and first == self.end
+
+    def append(self, data: bytes, first: int, count: int, accepted: int) -> None:
+        """Store one padded frame of ``count`` messages from sequence ``first``, which :meth:`fits`.
+
+        :raises OSError: where the file system may not be mapped: the device failed, nothing was accepted.
+        """
+        tail = self._tail
+        end = tail + len(data)
+        active = self.active
+        if active is None:
+            raise AssertionError("append() without make_room()")
+        self.busy = True
+        active.file.store(slice(tail, end), data)
+        self.last = tail
+        self._tail = end
+        self.end = first + count
+        self.ordinal += count
+        self.busy = False
+        active.frames += 1
+        active.last_accepted = accepted
+
+    def settle(self) -> None:
+        """After an interrupted :meth:`append`: step over the frame where it was stored whole."""
+        self.busy = False
+        active = self.active
+        if active is None:
+            return
+        active.tail = self._tail
+        header = frame.read_header(self.files.pread(active.file.fd, 40, self._tail), 0, active.file.salt)
+        if header is None or header.first != self.end or self._tail + header.length > self._limit:
+            return
+        body = self.files.pread(active.file.fd, header.length, self._tail)
+        if frame.decode(body, 0, active.file.salt, header) is None:
+            return
+        self.last = self._tail
+        self._tail = frame.next_offset(self._tail, header.length)
+        self.end = header.first + header.count
+        self.ordinal += header.count
+        active.frames += 1
+        active.last_accepted = header.accepted
+
+    def retire(self) -> None:
+        """End the active segment; the next frame opens a new one."""
+        active = self.active
+        if active is None:
+            return
+        active.tail = self._tail
+        active.segment.end = self.end
+        self.active = None
+        self._limit = self._tail = 0
+        self.retired.append(active)
+
+    def tail(self) -> int:
+        """Offset one past the last frame of the active segment; 0 without one."""
+        return self._tail
+
+    def used(self) -> int:
+        """Bytes on disk of all segments, the prepared one included."""
+        prepared = self.prepared
+        return sum(segment.size for segment in self.segments) + (prepared.size if prepared else 0)
+
+    def backlog_segments(self) -> int:
+        """Segment files, the prepared one left out."""
+        return len(self.segments)
+
+    def remove(self, segment: Segment) -> None:
+        """Forget a segment whose file is gone."""
+        self.segments.remove(segment)
+
+    def make_room(self, need: int, first: int, accepted: int) -> None:
+        """Open a segment for a frame of ``need`` bytes from sequence ``first``.
+
+        :raises NoSpace: there is no room for another segment; nothing changed.
+        :raises OSError: the device failed.
+        """
+        active = self.active
+        if active is not None and first == self.end and accepted <= self._roll_at:
+            # The limit may only have been that of a chunk of zeros that has landed by now.
+            if active.file.in_flight is None:
+                self._limit = active.file.size - active.room
+            if self._tail + need <= self._limit:
+                return
+        file = self._take_prepared(need)
+        self.retire()
+        now = self.files.boot_ns()
+        header = SegmentHeader(
+            salt=file.salt,
+            buffer_id=self.identity.buffer_id,
+            run=self.identity.run,
+            first=first,
+            ordinal=self.ordinal,
+            previous_end=self.end,
+            wall_ns=self.files.wall_ns(),
+            boot_ns=now,
+            boot_id=self.identity.boot_id,
+            reserved=file.size,
+            lane=self.identity.lane,
+        )
+        usable = file.usable_until()
+        segment = Segment(file.name, first, self.ordinal, self.end, file.size, None, header)
+        file.store(slice(0, SEGMENT_HEADER_SIZE), header.pack())
+        self.active = Active(segment, file, now, _seal_room(file.size))
+        self.active.first_accepted = accepted
+        self.segments.append(segment)
+        self._salt = file.salt
+        self._tail = layout.FIRST_FRAME
+        self.last = layout.FIRST_FRAME
+        self._limit = min(usable, file.size - self.active.room)
+        self._roll_at = now + self.limits.segment_age_ns
+        self.end = first
+
+    def _take_prepared(self, need: int) -> Prepared:
+        file = self.prepared
+        wanted = need + layout.FIRST_FRAME
+        if file is not None and wanted + _seal_room(file.size) <= file.size and file.ready():
+            in_flight = file.in_flight
+            if in_flight is None or wanted <= in_flight:
+                self.prepared = None
+                return file
+        size = max(self.limits.segment_size, wanted + _seal_room(wanted) + MiB)
+        self.check_room(size)
+        self.counters.inline_prepared += 1
+        return self._reserve(size)
+
+    def check_room(self, size: int) -> None:
+        """:raises NoSpace: where ``size`` more bytes would pass a limit."""
+        if self.used() + size > self.limits.total_size:
+            raise NoSpace(f"total_size of {self.limits.total_size} bytes is reached")
+        if len(self.segments) >= self.limits.max_segments:
+            raise NoSpace(f"max_segments of {self.limits.max_segments} is reached")
+        if self.files.free_bytes(self.directory) - size < self.limits.min_free:
+            raise NoSpace(f"the device has less than min_free ({self.limits.min_free} bytes) left")
+
+    def _reserve(self, size: int) -> Prepared:
+        salt = 0
+        while salt == 0:
+            salt = int.from_bytes(self.files.random(4), "little")
+        name = layout.prepared_name(salt)
+        path = os.path.join(self.directory, name)
+        fd = self.files.open(path, create=True, exclusive=True)
+        try:
+            self.files.reserve(fd, size)
+            if self.mapped:
+                map_ = self.files.map(fd, size)
+                return Prepared(name, fd, size, salt, map_.store, map_)
+        except OSError as error:
+            self.files.close(fd)
+            self.files.unlink(path)
+            if is_full(error):
+                raise NoSpace(f"the device is full: {error.strerror}") from error
+            raise
+        files = self.files
+
+        def store(where: slice, data: bytes) -> None:
+            files.pwrite(fd, data, where.start)
+
+        return Prepared(name, fd, size, salt, store, None)
+
+    # The housekeeper's, without the lock
+
+    def prepare(self) -> None:
+        """Make the next segment ready: reserved and named on the device, then filled with zeros.
+
+        Reserving and syncing come before the zeros: what a power loss could take from an unwritten extent
+        is only zeros.
+
+        :raises NoSpace: there is no room; the present state goes on.
+        """
+        if self.prepared is not None:
+            return
+        size = self.next_size
+        with self.lock:
+            self.check_room(size)
+        file = self._reserve(size)
+        self.files.datasync(file.fd)
+        self.files.sync_directory(self.directory)
+        with self.lock:
+            # A chunk that has not begun counts as being in flight at 0: not ready.
+            file.in_flight = 0
+            self.prepared = file
+            self.next_size = self.limits.segment_size
+        file.fill(self.files)
+
+    def name_active(self) -> None:
+        """Give the active segment its name, and retired ones theirs."""
+        with self.naming:
+            with self.lock:
+                waiting = [each for each in (*self.retired, self.active) if each is not None and not each.named]
+            for active in waiting:
+                old = os.path.join(self.directory, active.segment.name)
+                name = layout.unsealed_name(active.segment.first)
+                if active.segment.name != name:
+                    self.files.rename(old, os.path.join(self.directory, name))
+                    active.segment.name = name
+                self.files.sync_directory(self.directory)
+                active.named = True
+
+    def seal_retired(self, delivered_until: int = 0) -> list[Segment]:
+        """Seal what was retired, oldest first; the segments sealed.
+
+        One without frames, or with nothing at or above ``delivered_until`` (a seek that is on the device), is deleted.
+        """
+        done: list[Segment] = []
+        while self.retired:
+            self.name_active()
+            active = self.retired[0]
+            if active.file.in_flight is not None:
+                break
+            segment = active.segment
+            old = os.path.join(self.directory, segment.name)
+            if active.frames == 0 or (segment.end or segment.first) <= delivered_until:
+                self.files.unlink(old)
+                with self.lock:
+                    self.retired.popleft()
+                    self.remove(segment)
+                self._release(active.file)
+                continue
+            size = self._write_seal(active)
+            name = layout.sealed_name(segment.first)
+            self.files.rename(old, os.path.join(self.directory, name))
+            segment.name = name
+            self.files.sync_directory(self.directory)
+            with self.lock:
+                segment.size = size
+                self.retired.popleft()
+                self.counters.sealed += 1
+            self._release(active.file)
+            done.append(segment)
+        return done
+
+    def _write_seal(self, active: Active) -> int:
+        fd, tail, segment = active.file.fd, active.tail, active.segment
+        crcs = [
+            zlib.crc32(self.files.pread(fd, min(MiB, tail - offset), offset), active.file.salt)
+            for offset in range(0, tail, MiB)
+        ]
+        raw = seal.pack(
+            seal.Seal(
+                end=segment.end or segment.first,
+                messages=(segment.end or segment.first) - segment.first,
+                frames=active.frames,
+                lowest=active.first_accepted,
+                highest=active.last_accepted,
+                frame_bytes=tail - layout.FIRST_FRAME,
+                offset=tail,
+                crcs=crcs,
+            ),
+            active.file.salt,
+        )
+        self.files.pwrite(fd, raw, tail)
+        self.files.truncate(fd, tail + len(raw))
+        self.files.datasync(fd)
+        return tail + len(raw)
+
+    def sync_active(self) -> tuple[int, int, int] | None:
+        """Put everything stored so far on the device; (segment, offset, sequence) of where that ends."""
+        with self.lock:
+            active = self.active
+            offset, sequence = self._tail, self.end
+            # Duplicates, because the housekeeper may seal and close one of these meanwhile.
+            owned = [each.file.fd for each in self.retired] + ([active.file.fd] if active else [])
+            descriptors = [self.files.duplicate(fd) for fd in owned]
+        try:
+            self.name_active()
+            for fd in descriptors:
+                self.files.datasync(fd)
+        finally:
+            for fd in descriptors:
+                self.files.close(fd)
+        return None if active is None else (active.segment.first, offset, sequence)
+
+    def close(self) -> None:
+        """Let go of every descriptor and map; what was prepared and not used is deleted."""
+        file = self.prepared
+        self.prepared = None
+        if file is not None:
+            file.stop = True
+            self._release(file)
+            try:
+                self.files.unlink(os.path.join(self.directory, file.name))
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EROFS, errno.EIO):
+                    raise
+        for active in (*self.retired, *([self.active] if self.active else [])):
+            self._release(active.file)
+        self.retired.clear()
+        self.active = None
+        self._limit = 0
+
+    def _release(self, file: Prepared) -> None:
+        if file.map is not None:
+            file.map.close()
+        if file.fd >= 0:
+            self.files.close(file.fd)
+            file.fd = -1
+
+
+def _seal_room(size: int) -> int:
+    """Bytes to keep for the seal of a segment of ``size`` bytes."""
+    return seal.size(size // MiB + 1)
