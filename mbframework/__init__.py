@@ -1,0 +1,109 @@
+"""A durable outbox between Python programs and their message brokers.
+
+::
+
+    from mbframework import MessageBuffer
+
+    with MessageBuffer("outbox", "kafka://127.0.0.1:9092") as buffer:
+        buffer.write("orders", b"value", key=b"42")
+"""
+
+import logging
+
+from mbframework.aio import AsyncMessageBuffer
+from mbframework.buffer import MessageBuffer, install_sigterm
+from mbframework.config import Config
+from mbframework.errors import (
+    BrokenPlugin,
+    BufferClosed,
+    BufferFull,
+    BufferLocked,
+    CloseIncomplete,
+    ConfigurationError,
+    DamagedError,
+    DirectoryError,
+    DiskFailed,
+    DurabilityError,
+    FlushTimeout,
+    MessageBufferError,
+    MessageError,
+    MessageTooLarge,
+    MissingRequirement,
+    ModeError,
+    NewerFormat,
+    NotABuffer,
+    NotAccepted,
+    PluginApiMismatch,
+    PluginError,
+    ProviderError,
+    ProviderUnavailable,
+    ProviderUnusable,
+    SenderStuck,
+    SendFailed,
+    Undelivered,
+    UnknownProvider,
+    UnsafeDirectory,
+    UnsupportedFormat,
+)
+from mbframework.message import Batch, Message, Position
+from mbframework.plugins import ProviderType, hookimpl, option
+from mbframework.provider import Context, Health, Provider
+from mbframework.sidecar import Sidecar
+from mbframework.status import BufferStatus, LaneStatus
+from mbframework.status import read as read_status
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncMessageBuffer",
+    "Batch",
+    "BrokenPlugin",
+    "BufferClosed",
+    "BufferFull",
+    "BufferLocked",
+    "BufferStatus",
+    "CloseIncomplete",
+    "Config",
+    "ConfigurationError",
+    "Context",
+    "DamagedError",
+    "DirectoryError",
+    "DiskFailed",
+    "DurabilityError",
+    "FlushTimeout",
+    "Health",
+    "LaneStatus",
+    "Message",
+    "MessageBuffer",
+    "MessageBufferError",
+    "MessageError",
+    "MessageTooLarge",
+    "MissingRequirement",
+    "ModeError",
+    "NewerFormat",
+    "NotABuffer",
+    "NotAccepted",
+    "PluginApiMismatch",
+    "PluginError",
+    "Position",
+    "Provider",
+    "ProviderError",
+    "ProviderType",
+    "ProviderUnavailable",
+    "ProviderUnusable",
+    "SendFailed",
+    "SenderStuck",
+    "Sidecar",
+    "Undelivered",
+    "UnknownProvider",
+    "UnsafeDirectory",
+    "UnsupportedFormat",
+    "__version__",
+    "hookimpl",
+    "install_sigterm",
+    "option",
+    "read_status",
+]
+
+# A library says nothing unless the program asks it to.
+logging.getLogger("mbframework").addHandler(logging.NullHandler())

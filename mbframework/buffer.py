@@ -1,0 +1,461 @@
+"""The buffer as a program sees it.
+
+Promises
+--------
+- In the modes ``buffer`` and ``always``, ``write()`` never waits for the provider, the network or a sync
+  (``fsync="always"`` excepted).
+- A message is checked before it is accepted; a refusal concerns that message alone.
+- Every method may be called from any thread. After a fork the child gets a lane of its own at its first use.
+- A program that ends closes its buffers first, in order; one that is killed loses what docs/guarantees.md says.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from mbframework.config import Config
+from mbframework.engine import Engine, open_engine
+from mbframework.errors import BufferClosed, CloseIncomplete, ConfigurationError, MessageBufferError, MessageError
+from mbframework.files import Files
+from mbframework.intake import (
+    Data,
+    Headers,
+    Item,
+    check_column,
+    check_data,
+    check_headers,
+    check_partition,
+    check_size,
+    check_timestamp,
+    check_topic,
+)
+from mbframework.plugins.source import ProviderArgument, ProviderSource, resolve
+from mbframework.spool.recovery import GRANT
+
+if TYPE_CHECKING:
+    from mbframework.lane import Lane
+    from mbframework.status import LaneStatus
+
+_log = logging.getLogger("mbframework")
+_open_buffers: weakref.WeakSet[MessageBuffer] = weakref.WeakSet()
+_TOPICS_KEPT = 4096
+#: Messages that one write_many() takes: below half of what is reserved at a time.
+MOST_AT_ONCE = GRANT // 4
+
+
+class MessageBuffer:
+    """A durable outbox in ``directory``, towards ``provider``.
+
+    :param directory: made where it is missing; its parent must exist.
+    :param provider: a URL such as ``"kafka://127.0.0.1:9092?compression=zstd"``, a provider object, a factory
+        ``(Context) -> Provider``, or None: then this process only writes, and another one sends (``mb drain``).
+    :param provider_options: options beside those in the URL.
+    :param options: see docs/configuration.md; sizes and times as numbers in base units or as ``"64MiB"``, ``"10s"``.
+
+    :raises ConfigurationError: a wrong option, URL or provider name; nothing was created.
+    :raises PluginError: the provider cannot be used; the text says what to install.
+    :raises DirectoryError: the directory cannot be used as it is; nothing in it was touched.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        provider: ProviderArgument = None,
+        *,
+        provider_options: Mapping[str, object] | None = None,
+        **options: Any,
+    ) -> None:
+        config = Config.layered(directory=os.fspath(directory), **options)
+        self._begin(config, provider, provider_options)
+
+    @classmethod
+    def from_config(cls, config: Config, provider: ProviderArgument = None) -> Self:
+        """A buffer from a checked configuration; ``provider`` goes before the one that it names."""
+        buffer = cls.__new__(cls)
+        buffer._begin(config, provider, None)  # noqa: SLF001  (an alternative constructor)
+        return buffer
+
+    @classmethod
+    def from_toml(
+        cls,
+        path: str | os.PathLike[str],
+        section: str | None = None,
+        *,
+        provider: ProviderArgument = None,
+        **options: Any,
+    ) -> Self:
+        """A buffer from a TOML file; keyword arguments go before what stands there. See :meth:`Config.from_toml`."""
+        return cls.from_config(Config.layered(file=path, section=section, **options), provider)
+
+    @classmethod
+    def from_env(cls, prefix: str = "MBFRAMEWORK_", *, provider: ProviderArgument = None, **options: Any) -> Self:
+        """A buffer from environment variables; keyword arguments go before them. See :meth:`Config.from_env`."""
+        return cls.from_config(Config.layered(environ=os.environ, prefix=prefix, **options), provider)
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str], *, provider: ProviderArgument = None, **options: Any) -> Self:
+        """A buffer from the Go library's configuration file. See :meth:`Config.from_json`."""
+        return cls.from_config(Config.from_json(path).replace(**options), provider)
+
+    def _begin(self, config: Config, provider: ProviderArgument, options: Mapping[str, object] | None) -> None:
+        if config.directory is None:
+            raise ConfigurationError(
+                "no directory is given; expected the path of the buffer's directory", option="directory"
+            )
+        if provider is None:
+            provider = config.provider
+        self._config = config.replace(directory=os.path.abspath(config.directory))
+        merged = dict(config.provider_options) | dict(options or {})
+        self._source: ProviderSource | None = resolve(provider, merged or None)
+        self._files = Files()
+        self._topics: dict[str, bytes] = {}
+        self._opening = threading.Lock()
+        self._closed = False
+        self._pid = os.getpid()
+        self._engine: Engine | None = open_engine(self._files, self._config, self._source)
+        self._engine.start()
+        _open_buffers.add(self)
+        _install_exit()
+
+    def __repr__(self) -> str:
+        where = self._source.display if self._source is not None else "nothing (it only writes)"
+        return f"<MessageBuffer {self._config.directory} towards {where}>"
+
+    # ---- writing
+
+    def write(
+        self,
+        topic: str,
+        value: Data,
+        key: Data = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp: int | None = None,
+    ) -> int:
+        """Accept one message and return its sequence.
+
+        :param value: bytes-like, text (as UTF-8), or None (a tombstone, which is not ``b""``).
+        :param headers: pairs of a name and a value; order and duplicates are kept.
+        :param partition: where the provider has partitions: this one instead of the key's.
+        :param timestamp: nanoseconds since 1970; None: the time of acceptance.
+
+        The sequence is 0 where the call came from inside another write of the same thread (a signal handler, a
+        finaliser): then the message is accepted when that one ends.
+
+        :raises MessageError: this message is refused; the buffer is unchanged.
+        :raises NotAccepted: not now: the buffer is full (``BufferFull``), closed, its device broken, or the mode
+            says so (``ProviderUnavailable``).
+        :raises DurabilityError: ``fsync="always"`` and the device failed: accepted, do not write it again.
+        """
+        engine = self._engine or self._reopen()
+        raw = self._topics.get(topic) or self._check_topic(topic)
+        if value.__class__ is not bytes:
+            value = check_data(value, "value")
+        if key is not None and key.__class__ is not bytes:
+            key = check_data(key, "key")
+        block = None if headers is None else check_headers(headers)
+        if partition is not None:
+            check_partition(partition)
+        if timestamp is not None:
+            check_timestamp(timestamp)
+        size = len(raw)
+        if value is not None:
+            size += len(value)
+        if key is not None:
+            size += len(key)
+        if block is not None:
+            size += len(block)
+        lane = engine.lane
+        if size > lane.max_message:
+            check_size(size, lane.max_message)
+        return lane.write((topic, value, key, block, timestamp, partition), raw, size)
+
+    def write_many(
+        self,
+        topic: str,
+        values: Iterable[Data],
+        keys: Iterable[Data] | None = None,
+        headers: Iterable[Headers | None] | None = None,
+        partitions: Iterable[int | None] | None = None,
+        timestamps: Iterable[int | None] | None = None,
+    ) -> range:
+        """Accept many messages of one topic, with successive sequences; the range of them.
+
+        Each column has one entry a message. All are checked before the first is accepted.
+
+        :raises MessageError: one of them is refused, and so are all.
+        :raises BufferFull: there was no room for all: ``accepted`` on the error is the range of those that got in.
+        :raises NotAccepted, DurabilityError: as for :meth:`write`.
+        """
+        engine = self._engine or self._reopen()
+        items, size = self.check_many(topic, values, keys, headers, partitions, timestamps)
+        return engine.lane.write_many(items, size)
+
+    def check_many(
+        self,
+        topic: str,
+        values: Iterable[Data],
+        keys: Iterable[Data] | None = None,
+        headers: Iterable[Headers | None] | None = None,
+        partitions: Iterable[int | None] | None = None,
+        timestamps: Iterable[int | None] | None = None,
+    ) -> tuple[list[Item], int]:
+        """The checked messages and their bytes together. Raises MessageError."""
+        raw = self._topics.get(topic) or self._check_topic(topic)
+        if isinstance(values, (str, bytes, bytearray)):
+            raise MessageError(f"values are {type(values).__name__}; expected a sequence of values, one a message")
+        data = [value if value.__class__ is bytes else check_data(value, "a value") for value in values]
+        count = len(data)
+        if count > MOST_AT_ONCE:
+            raise MessageError(f"{count:,} messages in one call; at most {MOST_AT_ONCE:,} are taken")
+        absent: list[None] = [None] * count
+        names = check_column(keys, "keys", count)
+        key_column = absent if names is None else [check_data(key, "a key") for key in names]
+        lists = check_column(headers, "headers", count)
+        blocks = absent if lists is None else [None if each is None else check_headers(each) for each in lists]
+        places = check_column(partitions, "partitions", count)
+        if places is not None:
+            places = [None if place is None else check_partition(place) for place in places]
+        times = check_column(timestamps, "timestamps", count)
+        if times is not None:
+            times = [None if moment is None else check_timestamp(moment) for moment in times]
+        limit = self._engine.lane.max_message if self._engine is not None else 0
+        own = len(raw)
+        items: list[Any] = list(
+            zip([topic] * count, data, key_column, blocks, times or absent, places or absent, strict=True)
+        )
+        total = 0
+        for _, value, key, block, _, _ in items:
+            size = own
+            if value is not None:
+                size += len(value)
+            if key is not None:
+                size += len(key)
+            if block is not None:
+                size += len(block)
+            if size > limit:
+                check_size(size, limit)
+            total += size
+        return items, total
+
+    def _check_topic(self, topic: str) -> bytes:
+        raw = check_topic(topic)
+        if len(self._topics) >= _TOPICS_KEPT:
+            self._topics.clear()
+        self._topics[topic] = raw
+        return raw
+
+    # ---- control
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything accepted before the call is delivered (or expired, pruned, dead, purged).
+
+        :raises FlushTimeout: it is not within ``timeout`` seconds (a ``TimeoutError``); ``remaining`` says how much.
+        """
+        self._living().flush(timeout)
+
+    def sync(self) -> None:
+        """Return when everything accepted so far is on the device, or delivered.
+
+        :raises ModeError: modes ``block`` and ``raise`` keep nothing on disk.
+        :raises OSError: the device failed.
+        """
+        self._living().sync()
+
+    def set_mode(self, mode: Literal["block", "raise", "buffer", "always"]) -> None:
+        """Change what ``write()`` does about provider trouble.
+
+        :raises ConfigurationError: there is no such mode.
+        :raises ModeError: not now: ``block`` and ``raise`` need an empty backlog.
+        """
+        Config.from_mapping({"mode": mode})
+        self._living().set_mode(mode)
+
+    def pause(self) -> None:
+        """Send nothing until :meth:`resume`; writing goes on."""
+        self._living().pause()
+
+    def resume(self) -> None:
+        """Send again, at once."""
+        self._living().resume()
+
+    def retry_now(self) -> None:
+        """End the present wait between two attempts."""
+        sender = self._living().sender
+        if sender is not None:
+            sender.interrupt()
+
+    def purge(self) -> int:
+        """Remove everything that waits; how many messages. They are counted as purged.
+
+        What the provider has in hand is delivered all the same; it is not part of the number.
+        """
+        return self._living().purge()
+
+    @property
+    def pressure(self) -> float:
+        """How full the buffer is, from 0.0 to 1.0: for a service that would rather answer 503."""
+        return self._living().pressure()
+
+    def status(self) -> LaneStatus:
+        """Mode, state, accounts, backlog, last error. Costs about a tenth of a millisecond."""
+        engine = self._engine or self._reopen()
+        return engine.status()
+
+    @property
+    def lane(self) -> str:
+        """The name of the lane that this buffer got."""
+        return (self._engine or self._reopen()).name
+
+    @property
+    def directory(self) -> str:
+        """The absolute path of the buffer's directory."""
+        return str(self._config.directory)
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._config
+
+    # ---- closing
+
+    def close(self, timeout: float | None = None) -> None:
+        """Try to deliver what waits for ``timeout`` seconds (``close_timeout``), keep the rest, let go of everything.
+
+        A second call does nothing.
+
+        :raises Undelivered: modes ``block`` and ``raise``: ``messages`` holds what was not delivered.
+        :raises SenderStuck: the provider has not returned; what it holds is kept and will be sent again.
+        """
+        engine = self._engine
+        if self._closed or engine is None:
+            self._closed = True
+            return
+        self._closed = True
+        _open_buffers.discard(self)
+        engine.close(self._config.close_timeout if timeout is None else timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except MessageBufferError:
+            if error is None:
+                raise
+            # The caller's own exception is the one that matters.
+            _log.exception("closing after an exception failed")
+
+    def _living(self) -> Engine:
+        engine = self._engine or self._reopen()
+        if engine.closed:
+            raise BufferClosed("the buffer is closed; open it anew")
+        return engine
+
+    def running_lane(self) -> Lane:
+        """The lane underneath, for :mod:`mbframework.aio`."""
+        return (self._engine or self._reopen()).lane
+
+    # ---- forks and exits
+
+    def _after_fork(self) -> None:
+        """In the child, before anything else runs there."""
+        engine, self._engine = self._engine, None
+        self._opening = threading.Lock()
+        if engine is not None:
+            engine.forget()
+
+    def _reopen(self) -> Engine:
+        """The child of a fork gets a lane of its own."""
+        with self._opening:
+            if self._engine is not None:
+                return self._engine
+            if self._closed:
+                raise BufferClosed("the buffer is closed; open it anew")
+            try:
+                engine = open_engine(self._files, self._config, self._source)
+            except ConfigurationError as error:
+                raise BufferClosed(
+                    f"this process was forked from the one that opened the buffer, and cannot share it ({error}): "
+                    "open the buffer after the fork, or give the provider as a URL or a factory"
+                ) from error
+            engine.start()
+            self._engine = engine
+            self._pid = os.getpid()
+            _open_buffers.add(self)
+            _install_exit()
+            return engine
+
+
+def _close_all() -> None:
+    """At the end of the program: every buffer that is still open."""
+    for buffer in list(_open_buffers):
+        if buffer._pid != os.getpid():  # noqa: SLF001  (same module)
+            continue
+        try:
+            buffer.close()
+        except CloseIncomplete as error:
+            _log.warning("at exit: %s", error)
+        except Exception:  # noqa: BLE001  (other buffers still have to be closed)
+            _log.exception("a buffer could not be closed at exit")
+
+
+_exit_installed = 0
+
+
+def _install_exit() -> None:
+    """Close buffers at the end of this process; multiprocessing's children leave past atexit."""
+    global _exit_installed  # noqa: PLW0603  (once a process)
+    if _exit_installed == os.getpid():
+        return
+    _exit_installed = os.getpid()
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, _close_all, exitpriority=100)
+
+
+def _forked() -> None:
+    for buffer in list(_open_buffers):
+        buffer._after_fork()  # noqa: SLF001  (same module)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def install_sigterm() -> Callable[[], None]:
+    """Close all buffers when SIGTERM arrives, then do what was to be done before: call the former handler, or end.
+
+    Python runs no exit handlers on SIGTERM by default. Call it in the main thread; the result undoes it.
+    """
+    former = signal.getsignal(signal.SIGTERM)
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        _close_all()
+        if callable(former):
+            former(number, frame)
+        elif former != signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, handler)
+
+    def undo() -> None:
+        if signal.getsignal(signal.SIGTERM) is handler:
+            signal.signal(signal.SIGTERM, former)
+
+    return undo

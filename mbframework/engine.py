@@ -1,0 +1,719 @@
+"""A lane at work: its locks, files and threads, from opening to closing.
+
+Promises
+--------
+- Opening either gives a working lane or leaves everything as it was; recovery happens before the first write.
+- Closing leaves the directory such that the next opening knows everything; what a stuck provider holds is kept.
+- After a fork the child's copy lets go of descriptors and touches no lock of the parent.
+
+``MessageBuffer`` is the face of this class; nobody else uses it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from mbframework import directory as directories
+from mbframework import lockfile
+from mbframework.deadletters import DeadLetters
+from mbframework.directory import Directory
+from mbframework.errors import (
+    BufferLocked,
+    ConfigurationError,
+    FlushTimeout,
+    ModeError,
+    SenderStuck,
+    Undelivered,
+)
+from mbframework.events import EventLog
+from mbframework.files import Files
+from mbframework.housekeeper import Housekeeper
+from mbframework.lane import MEMORY_ONLY, Lane
+from mbframework.ledger import Ledger
+from mbframework.lockfile import LockFile
+from mbframework.message import Message
+from mbframework.observers import ObserverHub
+from mbframework.outlet import Outlet
+from mbframework.provider import Context
+from mbframework.reporter import Reporter
+from mbframework.sender import Sender
+from mbframework.spool import head, layout, recovery
+from mbframework.spool.headfile import HeadFile
+from mbframework.spool.reader import SpoolReader
+from mbframework.spool.recovery import Recovered
+from mbframework.spool.runs import Runs
+from mbframework.spool.writer import Identity, Limits, Segment, SpoolWriter
+from mbframework.status import LaneStatus, SeekPosition
+
+if TYPE_CHECKING:
+    from mbframework.config import Config
+    from mbframework.plugins.source import ProviderSource
+
+_log = logging.getLogger("mbframework")
+_STOP_GRACE = 2.0
+
+
+class Engine:
+    """See the module."""
+
+    def __init__(
+        self, files: Files, config: Config, source: ProviderSource | None, directory: Directory, name: str,
+        writer_lock: LockFile, sender_lock: LockFile | None,
+    ) -> None:  # fmt: skip
+        begun_at = files.boot_ns()
+        self.files = files
+        self.config = config
+        self.source = source
+        self.directory = directory
+        self.name = name
+        self.path = directory.lane_path(name)
+        self._writer_lock = writer_lock
+        self._sender_lock = sender_lock
+        self._closing = threading.Lock()
+        self.closed = False
+        run, boot_id = files.random(16), files.boot_id()
+        before = recovery.survey(files, self.path)
+        begun = recovery.recover(files, self.path, buffer_id=directory.buffer_id, run=run, boot_id=boot_id)
+        self.runs = Runs(files, self.path)
+        self.runs.add(run, begun.head.next)
+        self._build(begun, run, boot_id, head_exists=before.head is not None, seek_exists=before.seek is not None)
+        seconds = (files.boot_ns() - begun_at) / 1e9
+        self._tell_opening(begun, seconds)
+
+    def _build(self, begun: Recovered, run: bytes, boot_id: bytes, *, head_exists: bool, seek_exists: bool) -> None:
+        files, config, source = self.files, self.config, self.source
+        mapped = self.directory.mapped
+        identity = Identity(self.directory.buffer_id, run, boot_id, self.name)
+        segments = [Segment.of(found) for found in begun.segments]
+        resident = sum(segment.size for segment in segments)
+        total = config.total_size
+        if not config.shrink and resident + 3 * config.segment_size > total and resident > total // 2:
+            total = max(total, resident + 3 * config.segment_size)
+            if total > config.total_size:
+                _log.warning(
+                    "lane %s holds %d bytes, more than total_size=%d allows: it is kept until it is delivered "
+                    "(shrink=True would prune it)", self.name, resident, config.total_size,
+                )  # fmt: skip
+        limits = Limits(
+            segment_size=config.segment_size,
+            segment_age_ns=int(config.segment_age * 1e9),
+            total_size=total,
+            max_segments=max(config.max_segments, len(segments) + 2),
+            min_free=config.min_free,
+        )
+        lock = threading.RLock()
+        spool = SpoolWriter(
+            files=files, directory=self.path, identity=identity, limits=limits, lock=lock, mapped=mapped,
+            end=begun.end, ordinal=begun.head.ordinal, segments=segments,
+        )  # fmt: skip
+        seek_file_missing = not seek_exists
+        self.ledger: Ledger | None = None
+        if source is not None or seek_file_missing:
+            ledger = Ledger.open(files, self.path, begun.seek, begun.seek_slot, exists=seek_exists)
+            if source is None:
+                ledger.close()
+            else:
+                self.ledger = ledger
+        head_file = HeadFile.begin(files, self.path, begun.head, begun.head_slot, exists=head_exists, mapped=mapped)
+        self.lane = Lane(
+            files=files, config=config, spool=spool, head_file=head_file, lock=lock, sends=source is not None
+        )
+        self.lane.on_hand_over = self._handed_over
+        self._seen_seek = begun.seek.next
+        self._hub = ObserverHub(config.observers) if config.observers else None
+        scrub: Callable[[str], str] = source.scrub if source is not None else str
+        self.writer_events = EventLog(
+            files, os.path.join(self.path, layout.WRITER_EVENTS_FILE), directory=self.directory.path, lane=self.name,
+            hub=self._hub, scrub=scrub,
+        )  # fmt: skip
+        self.sender_events = EventLog(
+            files, os.path.join(self.path, layout.SENDER_EVENTS_FILE), directory=self.directory.path, lane=self.name,
+            hub=self._hub, scrub=scrub,
+        )  # fmt: skip
+        self.sender: Sender | None = None
+        self.outlet: Outlet | None = None
+        if source is not None and self.ledger is not None:
+            self._build_sender(source, self.ledger, identity)
+        ledger_of_housekeeper = self.ledger
+        self.housekeeper = Housekeeper(
+            files=files, directory=self.path, config=config, lane=self.lane, ledger=ledger_of_housekeeper,
+            events=self.writer_events, unsynced=begun.unsynced, settled=self.settled,
+        )  # fmt: skip
+        sections: dict[str, Callable[[], dict[str, Any]]] = {
+            os.path.join(self.path, layout.WRITER_STATUS_FILE): self._writer_section
+        }
+        logs = [self.writer_events]
+        if self.sender is not None:
+            sections[os.path.join(self.path, layout.SENDER_STATUS_FILE)] = self._sender_section
+            logs.append(self.sender_events)
+        self.reporter = Reporter(
+            files=files, interval=config.status_interval, state=self.state, sections=sections, events=logs,
+            heartbeat=self._heartbeat, accepted=lambda: self.lane.accepted, mode=0o600 | (config.dir_mode & 0o040),
+        )  # fmt: skip
+
+    def _build_sender(self, source: ProviderSource, ledger: Ledger, identity: Identity) -> None:
+        files, config, lane = self.files, self.config, self.lane
+        dead = DeadLetters(
+            files, self.directory.dead_path(self.name), identity=identity, total_size=config.dead_total_size,
+            dir_mode=config.dir_mode, mapped=self.directory.mapped,
+        )  # fmt: skip
+        self.outlet = Outlet(
+            files=files, config=config, ledger=ledger, lane=lane, reader=SpoolReader(files, self.path), dead=dead,
+            events=self.sender_events, tail=lambda: lane.spool.end,
+            refresh_floor=lambda: ledger.apply_floor(lane.head.slot.floor, lane.head.slot.floor_ordinal),
+        )  # fmt: skip
+        ledger.apply_floor(lane.head.slot.floor, lane.head.slot.floor_ordinal)
+        context = Context(
+            buffer_id=identity.buffer_id.hex(), lane=self.name, run=identity.run,
+            logger=logging.getLogger(f"mbframework.provider.{source.name}"),
+        )  # fmt: skip
+        self.sender = Sender(
+            files=files, config=config, source=source, context=context, outlet=self.outlet, lane=lane,
+            events=self.sender_events, known_run=self.runs.knows,
+            destination=lambda: lane.head.slot.destination, bind=self._bind,
+            intake=lambda: self.reporter.intake(), notify=lambda: self.reporter.notify(),
+            barred=self.directory.barred,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start the threads."""
+        self.reporter.report()
+        self.housekeeper.start()
+        if self.sender is not None:
+            self.sender.start()
+        self.reporter.start()
+
+    # ---- what the threads ask
+
+    def settled(self) -> int:
+        """One past what is settled, as far as this process can tell without a lock."""
+        if self.ledger is not None:
+            return self.ledger.next
+        slot = recovery.read_seek(self.files, self.path)
+        if slot is not None:
+            self._seen_seek = max(self._seen_seek, slot.next)
+        return self._seen_seek
+
+    def _bind(self, fingerprint: bytes) -> None:
+        with self.lane.lock:
+            self.lane.head.slot.destination = fingerprint
+        self.lane.publish_head(sync=True)
+
+    def _heartbeat(self) -> None:
+        try:
+            self.lane.publish_head()
+        except OSError as error:
+            self.housekeeper.note_error(error)
+
+    def _handed_over(self, before: str, after: str, reason: str) -> None:
+        self.writer_events.tell("hand-over", before=before, after=after, reason=self.writer_events.scrub(reason))
+        self.reporter.notify()
+
+    def state(self) -> tuple[str, str]:
+        """(state, reason) as this process sees it."""
+        lane, sender, outlet = self.lane, self.sender, self.outlet
+        if lane.disk_error:
+            return "disk-error", lane.disk_error
+        if sender is None or outlet is None:
+            return "buffering", "this process only writes"
+        if outlet.blocked:
+            return "blocked", outlet.blocked
+        if lane.full and self.config.on_full != "prune":
+            return "blocked", lane.full
+        if sender.paused:
+            return "paused", "paused by request"
+        trouble = sender.trouble.text if sender.trouble.count else ""
+        if not sender.up:
+            return "buffering", trouble or "the provider is being opened"
+        if lane.live:
+            return "live", ""
+        recently = self.files.boot_ns() - outlet.empty_at < self.config.live_wait * 1e9
+        if lane.mode == "always" and outlet.empty_at and (recently or not lane.waiting(self.settled())):
+            return "live", ""
+        return "draining", sender.trouble.text and f"after: {sender.trouble.text}"
+
+    # ---- what the buffer asks
+
+    def flush(self, timeout: float | None) -> None:
+        """:raises FlushTimeout: not everything accepted before the call is settled by then."""
+        lane, ledger = self.lane, self.ledger
+        with lane.lock:
+            lane.flush_gathered()
+            target = lane.next
+        if lane.sleeping:
+            lane.wake.set()
+        deadline = None if timeout is None else self.files.boot_ns() + int(timeout * 1e9)
+        waiter = threading.Event()
+        while True:
+            if self.settled() >= target or self._nothing_waits():
+                return
+            left = 0.05 if deadline is None else (deadline - self.files.boot_ns()) / 1e9
+            if left <= 0:
+                remaining = self.status().resident_messages
+                state, reason = self.state()
+                raise FlushTimeout(
+                    f"{remaining:,} messages are not delivered after {timeout} s; the lane is {state}"
+                    + (f": {reason}" if reason else ""),
+                    remaining=remaining,
+                )
+            if ledger is None:
+                waiter.wait(min(left, 0.05))
+                continue
+            with ledger.lock:
+                if ledger.next < target:
+                    ledger.lock.wait(min(left, 0.05))
+
+    def _nothing_waits(self) -> bool:
+        """Sequences may have been skipped since the last message, so the seek alone does not tell."""
+        ledger, lane = self.ledger, self.lane
+        if ledger is None:
+            slot = recovery.read_seek(self.files, self.path)
+            with lane.lock:
+                return slot is not None and slot.ordinal >= lane.spool.ordinal and not lane.memory_messages()
+        with ledger.lock, lane.lock:
+            return ledger.flight is None and ledger.ordinal >= lane.spool.ordinal and not lane.memory_messages()
+
+    def sync(self) -> None:
+        """Everything accepted so far is delivered, or on the device. Raises ModeError, OSError."""
+        lane, ledger = self.lane, self.ledger
+        if lane.mode in MEMORY_ONLY:
+            raise ModeError(f"mode {lane.mode!r} keeps nothing on disk: use flush(), or another mode")
+        if ledger is not None:
+            with ledger.lock, lane.lock:
+                lane.flush_gathered()
+                if lane.live and lane.memory_messages():
+                    lane.leave_live("sync() was asked for")
+        else:
+            with lane.lock:
+                lane.flush_gathered()
+        lane.sync_spool()
+        if ledger is not None:
+            ledger.sync()
+
+    def set_mode(self, mode: str) -> None:
+        """:raises ModeError: not now."""
+        lane, ledger = self.lane, self.ledger
+        if mode == lane.mode:
+            return
+        if ledger is None:
+            raise ModeError(f"this buffer only writes, which is mode 'always'; {mode!r} needs a provider")
+        with ledger.lock, lane.lock:
+            before = lane.mode
+            lane.check_mode(mode, max(0, lane.spool.ordinal - ledger.ordinal))
+            if mode in MEMORY_ONLY:
+                if not lane.live:
+                    lane.enter_live(f"mode {mode}")
+            elif mode == "always" or lane.provider_error is not None:
+                lane.leave_live(f"mode {mode}")
+            lane.mode = mode
+            lane.reconsider()
+            lane.changed.notify_all()
+        lane.publish_head()
+        self.writer_events.tell("mode", before=before, after=mode)
+        if self.sender is not None:
+            self.sender.interrupt()
+        self.reporter.notify()
+
+    def pause(self) -> None:
+        """Send nothing until :meth:`resume`; writes go on, to disk where the mode allows."""
+        if self.sender is None or self.ledger is None:
+            raise ModeError("this buffer only writes: pause the process that sends")
+        self.sender.paused = True
+        with self.ledger.lock, self.lane.lock:
+            if self.lane.mode not in MEMORY_ONLY:
+                self.lane.leave_live_if_possible("paused")
+        self.reporter.notify()
+
+    def resume(self) -> None:
+        """Send again, at once."""
+        if self.sender is None:
+            raise ModeError("this buffer only writes: resume the process that sends")
+        self.sender.paused = False
+        self.sender.interrupt()
+        self.reporter.notify()
+
+    def purge(self) -> int:
+        """Remove everything that waits, but for the batch that the provider has in hand; how many messages."""
+        ledger, lane = self.ledger, self.lane
+        if ledger is None:
+            raise ModeError("this buffer only writes: purge in the process that sends")
+        with ledger.lock:
+            before = ledger.slot.purged
+            with lane.lock:
+                lane.flush_gathered()
+                extra = lane.channel.clear() if lane.live else 0
+                lane.spool.retire()
+                sequence, ordinal = lane.next, lane.spool.ordinal
+            flight = ledger.flight
+            waiting = ordinal - ledger.ordinal + extra
+            if flight is not None and not flight.in_memory:
+                waiting -= len(flight.marks)
+            ledger.advance(sequence, ordinal, "purged", extra)
+            number = ledger.slot.purged - before if flight is None else max(0, waiting)
+        ledger.sync()
+        lane.chores.set()
+        self.writer_events.tell("purge", messages=number)
+        return number
+
+    def pressure(self) -> float:
+        """How full the buffer is, from 0 to 1: disk against its limit, memory against its own."""
+        lane = self.lane
+        with lane.lock:
+            used = lane.spool.used() / lane.spool.limits.total_size if lane.spool.segments else 0.0
+            if lane.full:
+                return 1.0
+            if lane.live:
+                used = max(used, len(lane.channel.items) / lane.limits.channel_messages)
+                used = max(used, lane.channel.bytes / lane.limits.channel_bytes)
+        return min(1.0, used)
+
+    # ---- closing
+
+    def close(self, timeout: float) -> None:
+        """Try to deliver for ``timeout`` seconds, then keep what is left.
+
+        :raises Undelivered: modes that keep nothing on disk: what is left is on the error.
+        :raises SenderStuck: the provider has not returned; everything is kept.
+        """
+        with self._closing:
+            if self.closed:
+                return
+            lane = self.lane
+            with lane.lock:
+                lane.closed = "the buffer is closed; open it anew to write"
+                lane.reconsider()
+                lane.changed.notify_all()
+            deadline = self.files.boot_ns() + int(timeout * 1e9)
+            stuck = False
+            try:
+                self._deliver_rest(timeout)
+                stuck = not self._stop_sender(deadline)
+                left = self._keep_rest()
+                self._close_files(stuck)
+            finally:
+                self.closed = True
+            if stuck:
+                raise SenderStuck(
+                    f"the provider's send() has not returned within {timeout:g} s; what it holds is "
+                    + ("on disk and will be sent again" if lane.mode not in MEMORY_ONLY else "not kept in this mode")
+                )
+            if left:
+                raise Undelivered(
+                    f"{len(left):,} messages were accepted and not delivered (mode {lane.mode!r} keeps nothing on "
+                    "disk); they are on this error's .messages",
+                    messages=left,
+                )
+
+    def _deliver_rest(self, timeout: float) -> None:
+        sender = self.sender
+        if sender is None or sender.paused or not sender.thread.is_alive() or timeout <= 0:
+            with self.lane.lock:
+                self.lane.flush_gathered()
+            return
+        try:
+            self.flush(timeout)
+        except FlushTimeout as error:
+            if self.lane.mode not in MEMORY_ONLY:
+                _log.warning(
+                    "closed with %d undelivered messages; they are kept in %s: open it again, or run "
+                    "mb drain %s", error.remaining, self.path, self.directory.path,
+                )  # fmt: skip
+
+    def _stop_sender(self, deadline: int) -> bool:
+        sender, outlet, ledger = self.sender, self.outlet, self.ledger
+        if sender is None or outlet is None or ledger is None:
+            return True
+        sender.stop()
+        if not sender.thread.is_alive():
+            return True
+        left = max(_STOP_GRACE, (deadline - self.files.boot_ns()) / 1e9)
+        if sender.finished.wait(left):
+            sender.thread.join(1.0)
+            return True
+        with ledger.lock, self.lane.lock:
+            outlet.epoch += 1
+        return False
+
+    def _keep_rest(self) -> list[Message]:
+        """Memory goes to disk, or back to the caller."""
+        lane, ledger = self.lane, self.ledger
+        if ledger is None:
+            return []
+        with ledger.lock, lane.lock:
+            if lane.mode not in MEMORY_ONLY:
+                lane.flush_gathered()
+                if lane.memory_messages():
+                    lane.leave_live("closing")
+                return []
+            left: list[Message] = []
+            flight = ledger.flight
+            if flight is not None and flight.in_memory:
+                indices = flight.remaining()
+                left.extend(flight.batch(indices))
+                flight.mark(indices, "returned")
+                ledger.land(flight, lane.end_flight(flight, ledger.ordinal))
+            while True:
+                rest = lane.take_memory(1 << 30, 1 << 60)
+                if rest is None:
+                    return left
+                ledger.begin(rest)
+                indices = rest.remaining()
+                left.extend(rest.batch(indices))
+                rest.mark(indices, "returned")
+                ledger.land(rest, lane.end_flight(rest, ledger.ordinal))
+
+    def _close_files(self, stuck: bool) -> None:
+        lane = self.lane
+        self.housekeeper.stop(10.0)
+        with lane.lock:
+            lane.spool.retire()
+        self.housekeeper.round()
+        if self.outlet is not None and not stuck:
+            self.outlet.dead.close()
+            self.outlet.close()
+        try:
+            if self.ledger is not None:
+                self.ledger.sync()
+            if self.config.fsync != "never":
+                lane.sync_spool()
+            lane.publish_head(flags=head.CLEAN, sync=True)
+        except OSError as error:
+            _log.error("closing lane %s: the device failed: %s", self.name, error)
+        if self._hub is not None:
+            self._hub.close(1.0)
+        self.writer_events.tell("closed", state=self.reporter.current)
+        self.reporter.stop(5.0)
+        self.reporter.report(closed=True)
+        lane.spool.close()
+        lane.head.close()
+        if self.ledger is not None:
+            self.ledger.close()
+        self._writer_lock.release()
+        if self._sender_lock is not None:
+            if stuck and self.sender is not None:
+                threading.Thread(target=self._release_later, name="mbframework-stuck", daemon=True).start()
+            else:
+                self._sender_lock.release()
+
+    def _release_later(self) -> None:
+        if self.sender is not None and self._sender_lock is not None:
+            self.sender.finished.wait()
+            self._sender_lock.release()
+
+    def forget(self) -> None:
+        """In a forked child: no lock of the parent is touched, and none of its descriptors kept."""
+        self.closed = True
+        self._writer_lock.forget()
+        if self._sender_lock is not None:
+            self._sender_lock.forget()
+
+    # ---- status
+
+    def status(self) -> LaneStatus:
+        """The lane as this process knows it."""
+        lane, ledger = self.lane, self.ledger
+        if ledger is None:
+            from mbframework.status import read_lane
+
+            return read_lane(self.files, self.path, self.name)
+        with ledger.lock, lane.lock:
+            slot = ledger.slot
+            bits = slot.settled
+            in_memory = lane.memory_messages()
+            ahead = lane.settled_in_memory()
+            spooled = max(0, lane.spool.ordinal - ledger.ordinal - bits)
+            top = lane.head.slot
+            marks = lane.flight.marks if lane.flight is not None and lane.flight.in_memory else []
+            extra = {name: marks.count(name) for name in ("delivered", "expired", "dead")} if ahead else {}
+            flight = ledger.flight
+            lost_disk, returned = slot.lost, slot.returned
+            used = sum(segment.size for segment in lane.spool.segments)
+            counts: dict[str, Any] = {
+                "accepted": lane.accepted,
+                "delivered": slot.delivered + extra.get("delivered", 0),
+                "pruned": slot.pruned,
+                "expired": slot.expired + extra.get("expired", 0),
+                "dead": slot.dead + extra.get("dead", 0),
+                "purged": slot.purged,
+                "lost_live": top.lost_live,
+                "lost_linger": top.lost_linger,
+                "resident_messages": spooled + in_memory - ahead,
+            }
+            pruned_ahead = self._pruned_ahead(ledger, spooled, bits)
+            counts["pruned"] += pruned_ahead
+            counts["resident_messages"] -= pruned_ahead
+            seek = SeekPosition(slot.segment, slot.next, slot.offset)
+            oldest = flight.acceptances()[0] if flight is not None else None
+            channel_oldest = lane.channel.oldest if lane.live and lane.channel.items else None
+            memory_bytes = lane.channel.bytes + lane.flight_bytes if lane.live else 0
+            tail = lane.spool.tail()
+            closed_sizes = [
+                segment.size for segment in lane.spool.segments if segment.end is not None and segment.end > slot.next
+            ]
+        sender = self.sender
+        trouble = sender.trouble if sender is not None else None
+        age = None
+        if counts["resident_messages"]:
+            if oldest is not None and self.outlet is not None:
+                age = self.outlet.age_ns(oldest) / 1e9
+            elif channel_oldest is not None:
+                age = (self.files.boot_ns() - channel_oldest) / 1e9
+            else:
+                from mbframework.status import oldest_on_disk
+
+                age = oldest_on_disk(self.files, self.path, slot)
+        state, reason = self.state()
+        return LaneStatus(
+            name=self.name, mode=lane.mode, state=state, state_since=self.reporter.since or None, state_reason=reason,
+            lost=top.lost_live + top.lost_linger + lost_disk + returned, lost_disk=lost_disk, returned=returned,
+            resident_bytes=(sum(closed_sizes) + tail if spooled else 0) + memory_bytes, disk_bytes=used,
+            segments=len(lane.spool.segments), oldest_age_s=age,
+            last_error=(self.outlet.blocked if self.outlet else "") or (trouble.text if trouble else "") or None,
+            last_error_at=trouble.last / 1e9 if trouble and trouble.last else None,
+            failures=trouble.count if trouble else 0,
+            retry_at=trouble.retry_at / 1e9 if trouble and trouble.retry_at else None,
+            seek=seek, provider=self.source.display if self.source else "", heartbeat_age_s=0.0,
+            writer_pid=os.getpid(), sender_pid=os.getpid() if sender else None,
+            facts=sender.facts if sender else {}, **counts,
+        )  # fmt: skip
+
+    @staticmethod
+    def _pruned_ahead(ledger: Ledger, spooled: int, bits: int) -> int:
+        """Messages below a floor that waits for the flight to land."""
+        pending = ledger.pending_floor_ordinal
+        flight = ledger.flight
+        if not pending or flight is None:
+            return 0
+        length = 0 if flight.in_memory else len(flight.marks)
+        return max(0, min(spooled, pending - max(ledger.ordinal + length, ledger.ordinal + bits)))
+
+    def _common(self) -> dict[str, Any]:
+        state, _ = self.state()
+        return {
+            "schema": 1,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "boot_id": self.files.boot_id().hex(),
+            "heartbeat_boot_ns": self.files.boot_ns(),
+            "heartbeat": self.files.wall_ns() / 1e9,
+            "state": state,
+            "lane": self.name,
+        }
+
+    def _writer_section(self) -> dict[str, Any]:
+        lane = self.lane
+        counters = lane.spool.counters
+        return self._common() | {
+            "mode": lane.mode,
+            "sends": lane.sends,
+            "live": lane.live,
+            "epoch": lane.head.slot.epoch,
+            "accepted": lane.accepted,
+            "live_accepted": lane.live_accepted,
+            "spooled_frames": counters.frames,
+            "inline_prepared": counters.inline_prepared,
+            "sealed": counters.sealed,
+            "disk_error": lane.disk_error,
+            "full": lane.full,
+            "limits": {
+                "total_size": lane.spool.limits.total_size,
+                "segment_size": lane.spool.limits.segment_size,
+                "max_segments": lane.spool.limits.max_segments,
+            },
+            "file_system": self.directory.file_system,
+            "mapped": self.directory.mapped,
+            "events_dropped": self.writer_events.dropped,
+        }
+
+    def _sender_section(self) -> dict[str, Any]:
+        sender, outlet = self.sender, self.outlet
+        if sender is None or outlet is None:
+            return self._common()
+        trouble = asdict(sender.trouble)
+        for name in ("began", "last", "retry_at"):
+            trouble[name] /= 1e9
+        return self._common() | {
+            "provider": sender.source.display,
+            "up": sender.up,
+            "paused": sender.paused,
+            "blocked": outlet.blocked,
+            "trouble": trouble,
+            "traffic": asdict(sender.traffic),
+            "order_violations": outlet.order_violations,
+            "facts": dict(sender.facts),
+            "observer_events_dropped": self._hub.dropped if self._hub is not None else 0,
+        }
+
+    def _tell_opening(self, begun: Recovered, seconds: float) -> None:
+        self.writer_events.tell("opened", lane=self.name, next=begun.head.next, pid=os.getpid())
+        for note in begun.notes:
+            _log.info("lane %s: recovery: %s", self.name, note)
+        if not begun.notes:
+            return
+        backlog = max(0, begun.head.ordinal - begun.seek.ordinal - begun.seek.settled)
+        size = sum(found.size for found in begun.segments)
+        self.writer_events.tell(
+            "recovered", notes=begun.notes, messages=backlog, bytes=size, lost=begun.lost, seconds=round(seconds, 4)
+        )
+        self.writer_events.observe(
+            "recovered", messages=backlog, size=size, segments=len(begun.segments), seconds=seconds,
+            reason="; ".join(begun.notes),
+        )  # fmt: skip
+
+
+def open_engine(files: Files, config: Config, source: ProviderSource | None) -> Engine:
+    """Open a lane of the buffer in ``config.directory``, as its writer and, with a source, its sender.
+
+    :raises DirectoryError: see the branches; BufferLocked names the holder.
+    """
+    if config.directory is None:
+        raise ConfigurationError(
+            "no directory is given; expected the path of the buffer's directory", option="directory"
+        )
+    if source is None and config.mode in MEMORY_ONLY:
+        raise ConfigurationError(
+            f"mode {config.mode!r} keeps nothing on disk and needs a provider; expected one, or mode 'always'",
+            option="mode",
+        )
+    directory = directories.prepare(files, config.directory, config)
+    refused = ""
+    for number in range(1, config.max_lanes + 1):
+        name = config.lane if number == 1 else f"{config.lane}-{number}"
+        path = directories.make_lane(files, directory, name, config)
+        writer_name = os.path.join(path, layout.WRITER_LOCK_FILE)
+        timeout = config.lock_timeout if number == 1 or not config.share else 0.0
+        writer_lock = LockFile.take(files, writer_name, timeout)
+        if writer_lock is None:
+            refused = refused or f"{writer_name} is held by {lockfile.describe(lockfile.holder(files, writer_name))}"
+            if config.share:
+                continue
+            break
+        sender_lock = None
+        try:
+            if source is not None:
+                sender_name = os.path.join(path, layout.SENDER_LOCK_FILE)
+                sender_lock = LockFile.take(files, sender_name, timeout)
+                if sender_lock is None:
+                    holder = lockfile.describe(lockfile.holder(files, sender_name))
+                    refused = refused or f"{sender_name} is held by {holder}"
+                    writer_lock.release()
+                    if config.share:
+                        continue
+                    break
+            return Engine(files, config, source, directory, name, writer_lock, sender_lock)
+        except BaseException:
+            writer_lock.release()
+            if sender_lock is not None:
+                sender_lock.release()
+            raise
+    raise BufferLocked(
+        f"{refused}; " + ("max_lanes is reached" if config.share else "share=True would take a lane of its own"),
+        path=directory.path,
+        holder=refused,
+    )

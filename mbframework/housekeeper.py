@@ -1,0 +1,345 @@
+"""The thread that keeps a lane's files in order, so that no write has to.
+
+Promises
+--------
+- Makes the next segment ready before it is needed, seals what is full or old, and removes what is delivered: a
+  delivered segment only after the seek, at or beyond its end, is on the device.
+- Prunes at the limits: the floor is on the device before anything is counted or removed.
+- Syncs head, seek and spool at the interval that the policy asks for.
+- A device that fails puts the lane in DISK-ERROR and is tried again each second; a full one applies the policy.
+
+One round at a time, on its own thread, or on that of ``close()`` after it has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mbframework.events import EventLog
+from mbframework.files import Files, is_broken
+from mbframework.lane import Lane
+from mbframework.ledger import Ledger
+from mbframework.spool import recovery, retention
+from mbframework.spool.recovery import Found
+from mbframework.spool.writer import NoSpace, Segment
+
+if TYPE_CHECKING:
+    from mbframework.config import Config
+
+_log = logging.getLogger("mbframework.housekeeper")
+_TICK = 0.25
+
+
+class Housekeeper:
+    """See the module. ``ledger`` is None in a process that only writes."""
+
+    def __init__(
+        self,
+        *,
+        files: Files,
+        directory: str,
+        config: Config,
+        lane: Lane,
+        ledger: Ledger | None,
+        events: EventLog,
+        unsynced: list[Found],
+        settled: Callable[[], int],
+    ) -> None:
+        self._files = files
+        self._directory = directory
+        self._config = config
+        self._lane = lane
+        self._ledger = ledger
+        self._events = events
+        self._unsynced = unsynced
+        #: One past what is settled as far as this process knows.
+        self._settled = settled
+        self._synced_at = 0
+        self._delivered_at: dict[int, int] = {}
+        self._stopping = False
+        self.thread = threading.Thread(target=self._run, name="mbframework-housekeeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self.thread.start()
+
+    def stop(self, timeout: float | None) -> bool:
+        """Ask the thread to end and wait for it; whether it has."""
+        self._stopping = True
+        self._lane.chores.set()
+        if self.thread.is_alive() and self.thread is not threading.current_thread():
+            self.thread.join(timeout)
+        return not self.thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self.round()
+            tick = min(_TICK, self._config.linger) if self._lane.lingering() else _TICK
+            self._lane.chores.wait(tick)
+            self._lane.chores.clear()
+
+    def round(self) -> None:
+        """Everything that is due."""
+        try:
+            if self._lane.disk_error:
+                self._lane.publish_head(sync=True)
+            self._lane.watch()
+            self._lane.grant(recovery.GRANT)
+            self._finish_recovered()
+            self._retire_old()
+            self._seal()
+            self._remove_delivered()
+            self._prepare()
+            self._sync()
+        except NoSpace as no_space:
+            self._note_full(no_space.reason)
+        except OSError as error:
+            self.note_error(error)
+        except Exception:  # noqa: BLE001  (a defect here must not end the thread: writing goes on, the log tells)
+            _log.exception("housekeeping failed")
+        else:
+            self._note_well()
+
+    # ---- the next segment
+
+    def _prepare(self) -> None:
+        lane = self._lane
+        if lane.closed:
+            return
+        try:
+            self._make_space()
+            if lane.spool.prepared is None:
+                lane.spool.prepare()
+        finally:
+            with lane.lock:
+                lane.space_searches += 1
+                lane.changed.notify_all()
+        if lane.full:
+            with lane.lock:
+                lane.full = ""
+                lane.reconsider()
+                lane.changed.notify_all()
+            self._events.tell("room", reason="there is room again")
+
+    def _make_space(self) -> None:
+        """Free what the next segments need. Raises NoSpace where that cannot be had."""
+        spool = self._lane.spool
+        limits = spool.limits
+        # One segment to prepare, and with pruning one more, so that a burst of writes finds room as well.
+        size = spool.next_size if spool.prepared is None else 0
+        if self._config.on_full == "prune":
+            size = max(size, limits.segment_size) + (limits.segment_size if spool.prepared is None else 0)
+        elif self._lane.full:
+            size = max(size, limits.segment_size)
+        while True:
+            try:
+                with self._lane.lock:
+                    spool.check_room(size)
+            except NoSpace as no_space:
+                if self._config.on_full != "prune" or not self._prune(size, no_space.reason):
+                    with self._lane.lock:
+                        # The spare is a convenience: what must fit is the next segment.
+                        spool.check_room(spool.next_size if spool.prepared is None else 0)
+                    if self._lane.full:
+                        raise
+                    return
+                continue
+            return
+
+    def _prune(self, size: int, reason: str) -> bool:
+        """Remove the oldest segments; False where none may go."""
+        lane = self._lane
+        spool = lane.spool
+        with lane.lock:
+            over = max(1, spool.used() + size - spool.limits.total_size)
+            many = len(spool.segments) + 1 - spool.limits.max_segments
+            victims = retention.prunable(spool.segments, over, max(1, many))
+            if not victims:
+                return False
+            keep = spool.segments[len(victims)]
+            slot = lane.head.slot
+            slot.floor, slot.floor_ordinal = keep.first, keep.ordinal
+        settled = self._settled()
+        lane.publish_head(sync=True)
+        if self._ledger is not None:
+            with self._ledger.lock:
+                position, ordinal = self._ledger.next, self._ledger.ordinal
+            self._ledger.apply_floor(keep.first, keep.ordinal)
+        else:
+            position = settled
+            ordinal = self._ordinal_of(victims, settled)
+        undelivered = max(0, keep.ordinal - max(ordinal, victims[0].ordinal))
+        size_gone = sum(victim.size for victim in victims)
+        self._remove(victims, truncate=True)
+        first = max(position, victims[0].first)
+        if undelivered:
+            _log.warning(
+                "pruned %d undelivered messages (sequences %d to %d): %s", undelivered, first, keep.first - 1, reason
+            )
+        self._events.tell(
+            "prune", segments=len(victims), first=victims[0].first, last=keep.first - 1, bytes=size_gone,
+            messages=keep.ordinal - victims[0].ordinal, undelivered=undelivered, reason=reason,
+        )  # fmt: skip
+        if undelivered:
+            self._events.observe(
+                "pruned", first_sequence=first, last_sequence=keep.first - 1, messages=undelivered, size=size_gone,
+                reason=reason,
+            )  # fmt: skip
+        return True
+
+    @staticmethod
+    def _ordinal_of(segments: list[Segment], sequence: int) -> int:
+        for segment in segments:
+            end = segment.end or segment.first
+            if sequence < end:
+                return segment.ordinal + max(0, sequence - segment.first)
+        last = segments[-1]
+        return last.ordinal + (last.end or last.first) - last.first
+
+    # ---- what has ended
+
+    def _finish_recovered(self) -> None:
+        while self._unsynced:
+            found = self._unsynced[0]
+            lane = self._lane
+            with lane.lock:
+                segment = next((each for each in lane.spool.segments if each.first == found.header.first), None)
+            if segment is not None:
+                recovery.finish_seal(self._files, self._directory, found)
+                segment.name = found.entry.name
+            self._unsynced.pop(0)
+
+    def _retire_old(self) -> None:
+        lane = self._lane
+        with lane.lock:
+            active = lane.spool.active
+            if active is not None and self._files.boot_ns() - active.created > self._config.segment_age * 1e9:
+                lane.spool.retire()
+
+    def _seal(self) -> None:
+        until = 0
+        if self._ledger is not None and not self._config.retain_delivered and self._lane.spool.retired:
+            with self._lane.lock:
+                end = max((each.segment.end or 0 for each in self._lane.spool.retired), default=0)
+            if self._ledger.next >= end:
+                self._ledger.sync()
+            until = self._ledger.synced_next
+        for segment in self._lane.spool.seal_retired(until):
+            last = (segment.end or segment.first) - 1
+            self._events.tell("seal", segment=segment.first, last=last, bytes=segment.size)
+            self._events.observe(
+                "segment_sealed", segment=segment.first, first_sequence=segment.first, last_sequence=last,
+                messages=last - segment.first + 1, size=segment.size,
+            )  # fmt: skip
+
+    def _remove_delivered(self) -> None:
+        lane, ledger = self._lane, self._ledger
+        if ledger is None:
+            self._forget_removed()
+            return
+        with lane.lock:
+            done = retention.delivered(lane.spool.segments, ledger.next)
+        if not done:
+            return
+        if self._config.retain_delivered:
+            now = self._files.boot_ns()
+            limit = self._config.retain_delivered * 1e9
+            done = [each for each in done if now - self._delivered_at.setdefault(each.first, now) >= limit]
+            if not done:
+                return
+        if (done[-1].end or 0) > ledger.synced_next:
+            ledger.sync()
+        done = [each for each in done if (each.end or 0) <= ledger.synced_next]
+        if done:
+            self._remove(done)
+            self._events.tell(
+                "removed", segments=len(done), first=done[0].first, last=(done[-1].end or 1) - 1,
+                bytes=sum(each.size for each in done),
+            )  # fmt: skip
+
+    def _forget_removed(self) -> None:
+        """Another process sends, and removes what it has delivered."""
+        lane = self._lane
+        with lane.lock:
+            done = retention.delivered(lane.spool.segments, self._settled())
+        for segment in done:
+            try:
+                self._files.stat(os.path.join(self._directory, segment.name))
+            except FileNotFoundError:
+                with lane.lock:
+                    lane.spool.remove(segment)
+
+    def _remove(self, segments: list[Segment], *, truncate: bool = False) -> None:
+        for segment in segments:
+            path = os.path.join(self._directory, segment.name)
+            with contextlib.suppress(FileNotFoundError):
+                if truncate:
+                    # A reader's open descriptor would keep the space.
+                    fd = self._files.open(path)
+                    try:
+                        self._files.truncate(fd, 0)
+                    finally:
+                        self._files.close(fd)
+                self._files.unlink(path)
+            with self._lane.lock:
+                self._lane.spool.remove(segment)
+                self._lane.changed.notify_all()
+            self._delivered_at.pop(segment.first, None)
+        self._files.sync_directory(self._directory)
+
+    # ---- durability
+
+    def _sync(self) -> None:
+        config = self._config
+        if config.fsync == "never":
+            return
+        now = self._files.boot_ns()
+        if now - self._synced_at < config.fsync_interval * 1e9:
+            return
+        self._synced_at = now
+        self._lane.sync_spool()
+        if self._ledger is not None:
+            self._ledger.sync()
+
+    # ---- trouble
+
+    def _note_full(self, reason: str) -> None:
+        lane = self._lane
+        news = not lane.full
+        with lane.lock:
+            # Only a write that finds no room makes the lane full; here it is merely known that the next one may.
+            if lane.full:
+                lane.full = reason
+            lane.changed.notify_all()
+        if news:
+            _log.debug("no room for another segment: %s", reason)
+
+    def note_error(self, error: OSError) -> None:
+        """A device that fails puts the lane in DISK-ERROR. Any thread."""
+        lane = self._lane
+        news = not lane.disk_error
+        if not is_broken(error):
+            _log.warning("housekeeping failed and is tried again: %s", error)
+            return
+        with lane.lock:
+            lane.disk_error = str(error)
+            lane.reconsider()
+            lane.changed.notify_all()
+        if news:
+            _log.error("the device under the buffer is broken: %s; nothing is accepted until it works again", error)
+            self._events.tell("disk-error", reason=str(error))
+
+    def _note_well(self) -> None:
+        lane = self._lane
+        if not lane.disk_error:
+            return
+        with lane.lock:
+            lane.disk_error = ""
+            lane.reconsider()
+            lane.changed.notify_all()
+        self._events.tell("disk-well", reason="the device works again")

@@ -1,0 +1,684 @@
+"""The writing half of a lane, and the hand-over between memory and disk.
+
+Promises
+--------
+- One lock guards acceptance. Under it a message gets its sequence and its place, in memory (live) or in the
+  spool, and the spool always lies in front of what is in memory.
+- Live → buffering happens under that lock in one step: the batch in flight is appended first, then what waits in
+  memory, then new messages. Back again only when the spool is read to its end, checked under the same lock.
+- In the steady state ``write()`` makes no system call but a clock's: no network, no sync, no directory. The next
+  segment is prepared by the housekeeper.
+- A write that interrupts a write of the same thread (a signal handler, a finaliser) is put aside, and accepted when
+  the outer one ends.
+
+Threads: ``write`` and ``write_many`` any; methods that say so need ``lock`` held. Whoever needs the ledger's lock as
+well takes that first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from mbframework.channel import OVERHEAD, Channel, Waiting, run_of, size_of
+from mbframework.errors import BufferClosed, BufferFull, DiskFailed, DurabilityError, ModeError, ProviderUnavailable
+from mbframework.files import Files, is_broken
+from mbframework.flight import Flight
+from mbframework.intake import Item, Limits
+from mbframework.message import NO_PARTITION, NO_TIMESTAMP
+from mbframework.spool import frame, head, layout
+from mbframework.spool.headfile import ACKNOWLEDGED, HEARTBEAT, NEXT, SEGMENT, TAIL, HeadFile
+from mbframework.spool.segment_header import SegmentHeader
+from mbframework.spool.writer import NoSpace, SpoolWriter
+
+if TYPE_CHECKING:
+    from mbframework.config import Config
+
+#: Modes that keep nothing on disk.
+MEMORY_ONLY = ("block", "raise")
+#: One frame of many messages: large enough to be cheap, small enough to be read in one go.
+_FRAME_BYTES = 256 * 1024
+_FRAME_COUNT = 4096
+_GATHER_BYTES = 256 * 1024
+
+
+class WouldWait(Exception):
+    """The write would have to wait, and the caller asked it not to; nothing was accepted."""
+
+
+class Lane:
+    """See the module. Made by :mod:`mbframework.engine`, which owns the threads around it."""
+
+    def __init__(
+        self,
+        *,
+        files: Files,
+        config: Config,
+        spool: SpoolWriter,
+        head_file: HeadFile,
+        lock: threading.RLock,
+        sends: bool,
+    ) -> None:
+        slot = head_file.slot
+        self.files = files
+        self.config = config
+        self.limits = Limits.of(config)
+        #: Bytes of topic, key, value and headers; the provider may lower it.
+        self.max_message = self.limits.max_message
+        self.spool = spool
+        self.head = head_file
+        self.lock = lock
+        #: Notified when room, the provider, the mode or the state may have changed.
+        self.changed = threading.Condition(lock)
+        self.sends = sends
+        self.mode: str = config.mode if sends else "always"
+        self.live = self.mode in MEMORY_ONLY
+        self.channel = Channel(slot.next)
+        #: The batch that the sender took from memory and no segment holds.
+        self.flight: Flight | None = None
+        self.flight_bytes = 0
+        self.flight_oldest = 0
+        self._flight_spilled = 0
+
+        self._next = slot.next
+        self._before = slot.accepted - slot.next
+        self._granted = slot.reserved_until
+        self._header = SegmentHeader(
+            salt=1, buffer_id=slot.buffer_id, run=slot.run, first=1, ordinal=0, previous_end=0, wall_ns=slot.wall_ns,
+            boot_ns=slot.boot_ns, boot_id=slot.boot_id, reserved=0, lane="",
+        )  # fmt: skip
+        self._gathered: list[Waiting] = []
+        self._gathered_bytes = 0
+
+        self._inside: set[int] = set()
+        self._nested: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        #: True where a write must look at more than whether the lane is live.
+        self._special = False
+        self._owner = 0
+        self.closed = ""
+        self.disk_error = ""
+        self.full = ""
+        #: How often the housekeeper looked for space, and whether it found any the last time.
+        self.space_searches = 0
+        self.provider_error: BaseException | None = None
+        #: The sender waits for ``wake``, the housekeeper for ``chores``.
+        self.sleeping = False
+        self.wake = threading.Event()
+        self.chores = threading.Event()
+        #: Called with (before, after, reason) under the lock when the lane leaves or enters live.
+        self.on_hand_over: Callable[[str, str, str], None] = _nobody_listens
+        self.live_accepted = 0
+        self._durable = slot.next
+        self._sync_lock = threading.Lock()
+        self.reconsider()
+
+    # ---- acceptance: any thread, without the lock
+
+    def write(self, item: Item, raw_topic: bytes, size: int, wait: bool = True) -> int:
+        """Accept one message, already checked; its sequence.
+
+        0 where the call came from inside another write of the same thread: the message is accepted, and gets its
+        sequence, when that one ends.
+
+        :raises NotAccepted: nothing was accepted; see the branches of that error.
+        :raises WouldWait: ``wait`` is False, and it would.
+        :raises DurabilityError: ``fsync="always"`` and the device failed; the message is accepted.
+        """
+        ident = get_ident()
+        if ident in self._inside:
+            self._nested.append((self.write, (item, raw_topic, size, wait)))
+            return 0
+        self._inside.add(ident)
+        try:
+            while True:
+                try:
+                    with self.lock:
+                        if self._special or self._next >= self._granted:
+                            self._admit(1, wait)
+                        sequence = self._accept(item, raw_topic, size)
+                    break
+                except NoSpace as no_space:
+                    self._wait_for_space(no_space, wait)
+        except OSError as error:
+            raise self._disk_failed(error) from error
+        finally:
+            self._inside.discard(ident)
+        self._after(sequence, wait)
+        return sequence
+
+    def write_many(self, items: Sequence[Item], size: int, wait: bool = True) -> range:
+        """Accept messages, already checked, with successive sequences; ``size`` is theirs together in bytes.
+
+        :raises BufferFull: with ``on_full="reject"``, or when a wait ran out: ``accepted`` on the error is the range
+            of those that were accepted before there was no more room.
+        """
+        ident = get_ident()
+        if ident in self._inside:
+            self._nested.append((self.write_many, (items, size, wait)))
+            return range(0)
+        if not items:
+            return range(self._next, self._next)
+        self._inside.add(ident)
+        first = done = 0
+        try:
+            while done < len(items):
+                try:
+                    with self.lock:
+                        if self._special or self._next + len(items) >= self._granted:
+                            self._admit(len(items), wait)
+                        # Until the last of them is in, nobody else gets a sequence: the range has no gap.
+                        self._owner = ident
+                        self.reconsider()
+                        if not first:
+                            self._leave_live_for(len(items), size)
+                            first = self._sequence()
+                        done = self._sequence() - first
+                        self._accept_many(items, done, first, size)
+                        done = len(items)
+                except NoSpace as no_space:
+                    done = self._sequence() - first if first else 0
+                    try:
+                        self._wait_for_space(no_space, wait)
+                    except BufferFull as full:
+                        full.accepted = range(first, first + done)
+                        raise
+        except OSError as error:
+            raise self._disk_failed(error) from error
+        finally:
+            with self.lock:
+                if self._owner == ident:
+                    self._owner = 0
+                    self.reconsider()
+                    self.changed.notify_all()
+            self._inside.discard(ident)
+        self._after(first + done - 1, wait)
+        return range(first, first + done)
+
+    def _after(self, sequence: int, wait: bool) -> None:
+        if self.sleeping:
+            self.sleeping = False
+            self.wake.set()
+        while self._nested:
+            try:
+                method, arguments = self._nested.popleft()
+            except IndexError:
+                break
+            method(*arguments)
+        if self.limits.always_sync and wait:
+            self.make_durable(sequence)
+
+    def make_durable(self, sequence: int) -> None:
+        """Return when ``sequence`` is on the device, where it is on disk at all; callers share a sync.
+
+        :raises DurabilityError: that is not known.
+        """
+        with self._sync_lock:
+            if sequence < self._durable:
+                return
+            try:
+                with self.lock:
+                    self.flush_gathered()
+                    end = self.spool.end
+                self.sync_spool()
+            except (OSError, NoSpace) as error:
+                raise DurabilityError(
+                    f"message {sequence} is accepted but not known to be on the device ({error}): do not write it "
+                    "again",
+                    sequence=sequence,
+                ) from error
+            self._durable = end
+
+    def sync_spool(self) -> None:
+        """What is in the spool is on the device, and the head says so. Raises OSError."""
+        reached = self.spool.sync_active()
+        if reached is not None:
+            with self.lock:
+                slot = self.head.slot
+                slot.synced_segment, slot.synced_offset, slot.synced_sequence = reached
+        self.publish_head(sync=True)
+
+    # ---- with the lock held
+
+    def _accept(self, item: Item, raw_topic: bytes, size: int) -> int:
+        now = self.files.boot_ns()
+        words = self.head.words
+        if self.live:
+            channel = self.channel
+            items = channel.items
+            sequence = channel.first + len(items)
+            if not items:
+                channel.oldest = now
+            items.append((*item, now))
+            channel.bytes += size + OVERHEAD
+            self._next = sequence + 1
+            words[NEXT] = sequence + 1
+            self.live_accepted += 1
+            self._watch_channel(now)
+            return sequence
+        spool = self.spool
+        if spool.busy:
+            self._resume()
+        sequence = self._next
+        if self.limits.linger_ns:
+            self._gathered.append((*item, now))
+            self._gathered_bytes += size
+            self._next = sequence + 1
+            words[NEXT] = sequence + 1
+            if self._gathered_bytes > _GATHER_BYTES:
+                self.flush_gathered()
+            elif len(self._gathered) == 1:
+                self.chores.set()
+            return sequence
+        _, value, key, block, timestamp, partition = item
+        data = frame.encode_one(spool.salt, sequence, now, raw_topic, key, value, block, timestamp, partition)
+        if not spool.fits(len(data), sequence, now):
+            self._open_segment(len(data), sequence, now)
+            data = frame.encode_one(spool.salt, sequence, now, raw_topic, key, value, block, timestamp, partition)
+        spool.append(data, sequence, 1, now)
+        self._next = sequence + 1
+        words[TAIL] = spool.last
+        words[NEXT] = sequence + 1
+        return sequence
+
+    def _accept_many(self, items: Sequence[Item], done: int, first: int, size: int) -> None:
+        now = self.files.boot_ns()
+        if self.live:
+            rest = items[done:] if done else items
+            self.channel.extend(rest, size, now)
+            self._next = self.channel.next
+            self.head.words[NEXT] = self._next
+            self.live_accepted += len(rest)
+            self._watch_channel(now)
+            return
+        if self.spool.busy:
+            self._resume()
+        self.flush_gathered()
+        while self._next < first + len(items):
+            self._append_some(items, self._next - first, self._next, now)
+
+    def _append_some(self, items: Sequence[Sequence[Any]], start: int, sequence: int, now: int) -> int:
+        """Append one frame of items from index ``start``; how many."""
+        spool = self.spool
+        largest = min(_FRAME_BYTES, self.limits.max_message)
+        end, size = start, 0
+        stop = min(len(items), start + _FRAME_COUNT)
+        while end < stop:
+            size += size_of(items[end])
+            if size > largest and end > start:
+                break
+            end += 1
+        chunk = items[start:end]
+        columns = list(zip(*chunk, strict=True))
+        topics, values, keys, blocks, timestamps, partitions = columns[:6]
+        names: Any = (
+            topics[0].encode() if topics.count(topics[0]) == len(topics) else [name.encode() for name in topics]
+        )
+        times = [NO_TIMESTAMP if given is None else given for given in timestamps]
+        places = [NO_PARTITION if given is None else given for given in partitions]
+
+        def encode() -> bytes:
+            return frame.encode_many(spool.salt, sequence, now, names, values, keys, blocks, times, places)
+
+        data = encode()
+        if not spool.fits(len(data), sequence, now):
+            self._open_segment(len(data), sequence, now)
+            data = encode()
+        spool.append(data, sequence, len(chunk), now)
+        self._next = max(self._next, sequence + len(chunk))
+        self.head.words[TAIL] = spool.last
+        self.head.words[NEXT] = self._next
+        return len(chunk)
+
+    def _open_segment(self, size: int, sequence: int, now: int) -> None:
+        self.spool.make_room(size, sequence, now)
+        active = self.spool.active
+        if active is not None:
+            # In this order: a tail that is too small only makes recovery walk longer.
+            self.head.words[TAIL] = layout.FIRST_FRAME
+            self.head.words[SEGMENT] = active.segment.first
+        self.chores.set()
+
+    def _sequence(self) -> int:
+        """The sequence that comes next."""
+        return self.channel.next if self.live else self._next
+
+    def _resume(self) -> None:
+        """After an interrupt in the middle of an append: the frame counts if it was stored whole."""
+        self.spool.settle()
+        self._next = max(self._next, self.spool.end)
+
+    def _watch_channel(self, now: int) -> None:
+        limits, channel = self.limits, self.channel
+        waiting = len(channel.items) + (self.flight.open if self.flight is not None else 0)
+        oldest = min(channel.oldest, self.flight_oldest) if self.flight is not None else channel.oldest
+        if (
+            waiting > limits.channel_messages
+            or channel.bytes + self.flight_bytes > limits.channel_bytes
+            or now - oldest > limits.live_wait_ns
+        ):
+            self._overflow()
+
+    def _overflow(self) -> None:
+        """Memory has its fill: to disk where the mode says so."""
+        if self.mode in MEMORY_ONLY:
+            self.reconsider()
+            return
+        # Where there is no room, this message is accepted and in memory; the next one follows the policy.
+        self.leave_live_if_possible("the provider does not keep up")
+
+    def watch(self) -> None:
+        """Now and then: leave live where the oldest message waits too long, append what lingers."""
+        with self.lock:
+            now = self.files.boot_ns()
+            if self.live and not self.closed and (self.channel.items or self.flight is not None):
+                self._watch_channel(now)
+            if self._gathered and now - self._gathered[0][6] >= self.limits.linger_ns:
+                self.flush_gathered()
+
+    def waiting(self, settled: int) -> bool:
+        """Whether the sender, which has settled everything below ``settled``, has something to do. Any thread."""
+        return self.spool.end > settled or bool(self.channel.items)
+
+    def lingering(self) -> bool:
+        """Whether messages wait to be appended together."""
+        return bool(self._gathered)
+
+    def flush_gathered(self) -> None:
+        """Append what lingers. The lock is held. Raises NoSpace or OSError; what is not appended stays."""
+        while self._gathered:
+            first = self._next - len(self._gathered)
+            done = self._append_some(self._gathered, 0, first, self._gathered[0][6])
+            del self._gathered[:done]
+        self._gathered_bytes = 0
+
+    # ---- hand-over, with the lock held
+
+    def leave_live(self, reason: str) -> None:
+        """Live → buffering: the batch in flight, then what waits, go to the spool. Nothing to do elsewhere.
+
+        :raises NoSpace: there is no room; what was not appended stays in memory, in front of new messages.
+        :raises OSError: the device failed; likewise.
+        """
+        if not self.live:
+            return
+        flight = self.flight
+        if flight is not None:
+            # From the very start of the flight, what was delivered of it included: its place in the spool is [a, b).
+            items = _items_of(flight)
+            while self._flight_spilled < len(items):
+                self._flight_spilled += self._append_some(
+                    items, self._flight_spilled, flight.first + self._flight_spilled, items[self._flight_spilled][6]
+                )
+            flight.in_memory = False
+            self._release_flight()
+        channel = self.channel
+        while channel.items:
+            done = self._append_some(channel.items, 0, channel.first, channel.items[0][6])
+            channel.take(done, 1 << 62)
+        self._next = max(self._next, channel.first)
+        self.live = False
+        self.full = ""
+        self.on_hand_over("live", "buffering", reason)
+        self.reconsider()
+        self.changed.notify_all()
+        self.chores.set()
+
+    def leave_live_if_possible(self, reason: str) -> None:
+        """:meth:`leave_live`; where there is no room, messages stay in memory and new writes find the lane full."""
+        try:
+            self.leave_live(reason)
+        except (NoSpace, OSError) as error:
+            self.full = str(error)
+            self.reconsider()
+
+    def enter_live(self, reason: str) -> None:
+        """Draining → live. The spool is read to its end, and the caller has checked it under this lock."""
+        self.flush_gathered()
+        self.spool.retire()
+        self.channel = Channel(self._next)
+        self.live = True
+        self.on_hand_over("draining", "live", reason)
+        self.reconsider()
+        self.changed.notify_all()
+        self.chores.set()
+
+    def take_memory(self, count: int, max_bytes: int) -> Flight | None:
+        """The next batch from memory, which becomes the flight. The spool is read to its end."""
+        if not self.channel.items or self.flight is not None:
+            return None
+        first = self.channel.first
+        oldest = self.channel.oldest
+        before = self.channel.bytes
+        taken = self.channel.take(count, max_bytes)
+        offset = self._header.wall_ns - self._header.boot_ns
+        flight = Flight(run_of(first, taken, self._header, offset, self.head.slot.run), in_memory=True)
+        self.flight = flight
+        self.flight_bytes = max(0, before - self.channel.bytes)
+        self.flight_oldest = oldest
+        self._flight_spilled = 0
+        return flight
+
+    def end_flight(self, flight: Flight, ordinal: int) -> int:
+        """The flight is settled: the ordinal behind it, where it was ``ordinal`` in front of it."""
+        if flight.in_memory and flight is self.flight:
+            spilled = self._flight_spilled
+            self._release_flight()
+            ordinal += spilled
+        elif not flight.in_memory:
+            ordinal += len(flight.marks)
+        self.head.words[ACKNOWLEDGED] = flight.end
+        if self._special:
+            self.reconsider()
+            self.changed.notify_all()
+        return ordinal
+
+    def _release_flight(self) -> None:
+        self.flight = None
+        self.flight_bytes = 0
+        self._flight_spilled = 0
+
+    def memory_messages(self) -> int:
+        """Accepted messages that no segment holds."""
+        waiting = len(self.channel.items) if self.live else 0
+        flight = self.flight
+        if flight is not None and flight.in_memory:
+            waiting += len(flight.marks) - self._flight_spilled
+        return waiting + len(self._gathered)
+
+    def settled_in_memory(self) -> int:
+        """Messages of the flight in memory that are settled and not yet counted by the ledger."""
+        flight = self.flight
+        return 0 if flight is None or not flight.in_memory else len(flight.marks) - flight.open
+
+    @property
+    def accepted(self) -> int:
+        """Messages accepted since the buffer was made."""
+        return self._before + self._sequence()
+
+    @property
+    def next(self) -> int:
+        """The sequence that comes next."""
+        return self._sequence()
+
+    # ---- unusual conditions
+
+    def reconsider(self) -> None:
+        """Work out whether writes must look closer. The lock is held."""
+        self._special = bool(
+            self.closed or self.disk_error or self._owner or self.mode in MEMORY_ONLY or (self.full and self.live)
+        )
+
+    def _admit(self, count: int, wait: bool) -> None:
+        """Wait, raise or let the write through. The lock is held, and given up while waiting."""
+        deadline: int | None = None
+        timeout = self.config.block_timeout
+        while True:
+            if self.closed:
+                raise BufferClosed(self.closed)
+            if self.disk_error:
+                raise DiskFailed(f"the device under the buffer is broken: {self.disk_error}")
+            reason = self._obstacle(count)
+            if not reason:
+                return
+            if not wait:
+                raise WouldWait(reason)
+            now = self.files.boot_ns()
+            if deadline is None and timeout is not None:
+                deadline = now + int(timeout * 1e9)
+            if deadline is not None and now >= deadline:
+                raise BufferFull(f"waited {timeout} s (block_timeout): {reason}")
+            self.changed.wait(0.05 if deadline is None else min(0.05, (deadline - now) / 1e9))
+
+    def _obstacle(self, count: int) -> str:
+        """Why a write must wait; "" where it need not."""
+        if self._owner and self._owner != get_ident():
+            return "another thread's write_many() is waiting for room"
+        if self._next + count > self._granted:
+            self.chores.set()
+            return "sequences are being reserved"
+        if self.mode in MEMORY_ONLY:
+            error = self.provider_error
+            full = self._memory_full()
+            if self.mode == "raise" and error is not None:
+                raise ProviderUnavailable(f"the provider is down: {error}") from error
+            if self.mode == "raise" and full:
+                raise BufferFull("what waits for the provider has reached channel_messages or channel_bytes")
+            if error is not None:
+                return f"the provider is down: {error}"
+            return "the provider does not keep up" if full else ""
+        if self.full and self.live:
+            try:
+                self.leave_live("the provider does not keep up")
+            except NoSpace as no_space:
+                self.full = no_space.reason
+                if not self._memory_full():
+                    return ""
+                raise
+        return ""
+
+    def _memory_full(self) -> bool:
+        waiting = len(self.channel.items) + (self.flight.open if self.flight is not None else 0)
+        return (
+            waiting >= self.limits.channel_messages
+            or self.channel.bytes + self.flight_bytes >= self.limits.channel_bytes
+        )
+
+    def _leave_live_for(self, count: int, size: int) -> None:
+        """More than memory may hold goes to disk at once. The lock is held."""
+        if not self.live or self.mode in MEMORY_ONLY:
+            return
+        limits = self.limits
+        if count > limits.channel_messages // 2 or size + count * OVERHEAD > limits.channel_bytes // 2:
+            self.leave_live("more was written at once than memory may hold")
+
+    def _wait_for_space(self, no_space: NoSpace, wait: bool) -> None:
+        """Follow ``on_full``; returns when it is worth trying again. Without the lock.
+
+        :raises BufferFull: the policy, or its time-out, says so; or there is nothing left to prune.
+        """
+        policy = self.config.on_full
+        if policy == "reject":
+            self.chores.set()
+            raise BufferFull(f"the buffer is full: {no_space.reason}")
+        timeout = self.config.block_timeout
+        begun = self.files.boot_ns()
+        with self.lock:
+            self.full = no_space.reason
+            self.reconsider()
+            searches = self.space_searches
+            while True:
+                self.chores.set()
+                if not wait:
+                    raise WouldWait(no_space.reason)
+                self.changed.wait(0.05)
+                if self.closed:
+                    raise BufferClosed(self.closed)
+                if self.disk_error:
+                    raise DiskFailed(f"the device under the buffer is broken: {self.disk_error}")
+                if not self.full:
+                    return
+                waited = (self.files.boot_ns() - begun) / 1e9
+                if policy == "prune" and self.space_searches >= searches + 2:
+                    raise BufferFull(f"the buffer is full and nothing is left to prune: {self.full}")
+                if timeout is not None and waited >= timeout:
+                    raise BufferFull(f"waited {timeout} s (block_timeout) for room: {self.full}")
+
+    def _disk_failed(self, error: OSError) -> DiskFailed:
+        if is_broken(error):
+            with self.lock:
+                self.disk_error = str(error)
+                self.reconsider()
+        return DiskFailed(f"the device under the buffer failed: {error}; the message was not accepted")
+
+    # ---- head
+
+    def publish_head(self, *, sync: bool = False, flags: int = 0) -> None:
+        """Store what the writer knows in the head. Without the lock. Raises OSError."""
+        with self.lock:
+            slot = self.head.slot
+            slot.generation += 1
+            slot.next = self._sequence()
+            slot.ordinal = self.spool.ordinal
+            slot.accepted = self.accepted
+            slot.wall_ns = self.files.wall_ns()
+            slot.boot_ns = self.files.boot_ns()
+            slot.flags = flags | (head.LIVE if self.live else 0)
+            active = self.spool.active
+            if active is not None:
+                slot.checkpoint_segment = active.segment.first
+                slot.checkpoint_offset = self.spool.last
+                slot.checkpoint_sequence = 0
+            self.head.words[HEARTBEAT] = slot.boot_ns
+            raw = slot.pack()
+        self.head.publish(raw)
+        if sync:
+            self.head.sync()
+
+    def grant(self, size: int) -> None:
+        """Reserve sequences ahead of use, on the device. Without the lock. Raises OSError."""
+        with self.lock:
+            if self._granted - self._sequence() > size // 2:
+                return
+            until = self.head.slot.reserved_until = self._sequence() + size
+        self.publish_head(sync=True)
+        with self.lock:
+            self._granted = until
+            self.reconsider()
+            self.changed.notify_all()
+
+    def check_mode(self, mode: str, backlog: int) -> None:
+        """:raises ModeError: the lane cannot change to ``mode`` now."""
+        if mode in MEMORY_ONLY and not self.sends:
+            raise ModeError(f"mode {mode!r} needs a provider in this process; this buffer only writes")
+        if mode in MEMORY_ONLY and backlog:
+            raise ModeError(
+                f"mode {mode!r} keeps nothing on disk, and {backlog:,} messages are there: flush() or purge() first"
+            )
+
+
+def _nobody_listens(before: str, after: str, reason: str) -> None:
+    """Until the engine says who does."""
+    del before, after, reason
+
+
+def _items_of(flight: Flight) -> list[Waiting]:
+    """The messages of a flight as they came."""
+    run = flight.run
+    accepted = [each.accepted for each in run.acceptances for _ in range(each.count)]
+    return [
+        (
+            topic,
+            value,
+            key,
+            block,
+            None if timestamp == NO_TIMESTAMP else timestamp,
+            None if partition == NO_PARTITION else partition,
+            at,
+        )
+        for topic, value, key, block, timestamp, partition, at in zip(
+            run.topics, run.values, run.keys, run.header_blocks, run.timestamps, run.partitions, accepted, strict=True
+        )
+    ]

@@ -1,0 +1,353 @@
+"""The sending half of a lane: which messages go next, and what an answer of the provider means for each.
+
+Promises
+--------
+- One flight at a time, in order; what failed is sent again before anything behind it.
+- Spool first, then memory: the spool always lies in front.
+- A message leaves by exactly one account: delivered, dead (after it is on the device among the dead letters),
+  expired, pruned, purged or lost.
+- Nothing takes effect once the lane's epoch was raised (``close()`` gave up on a stuck sender).
+
+The sender's thread calls everything, except where a method says otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mbframework.deadletters import DeadLetters
+from mbframework.errors import SendFailed
+from mbframework.events import EventLog
+from mbframework.files import Files
+from mbframework.flight import Flight
+from mbframework.lane import Lane
+from mbframework.ledger import Ledger
+from mbframework.spool.reader import Acceptance, Gap, SpoolReader
+from mbframework.spool.writer import NoSpace
+
+if TYPE_CHECKING:
+    from mbframework.config import Config
+
+_log = logging.getLogger("mbframework.sender")
+#: Reads that find nothing where the tail says that there is something, before it counts as lost.
+_MISSES = 5
+#: No expiry for so long after a jump of the wall clock by more than _STEP_NS.
+_STEP_PAUSE_NS = 60 * 10**9
+_STEP_NS = 10 * 10**9
+
+
+class Retired(Exception):
+    """The lane's epoch was raised: this sender must not touch anything any more."""
+
+
+class Outlet:
+    """See the module. ``lane`` is None in a process that only sends; ``tail`` then tells one past the last
+    spooled sequence, or None where that is not known."""
+
+    def __init__(
+        self,
+        *,
+        files: Files,
+        config: Config,
+        ledger: Ledger,
+        lane: Lane | None,
+        reader: SpoolReader,
+        dead: DeadLetters,
+        events: EventLog,
+        tail: Callable[[], int | None],
+        refresh_floor: Callable[[], bool],
+    ) -> None:
+        self._files = files
+        self._config = config
+        self.ledger = ledger
+        self._lane = lane
+        self._reader = reader
+        self.dead = dead
+        self._events = events
+        self._tail = tail
+        self._refresh_floor = refresh_floor
+        self._misses = 0
+        #: Why a person is needed; "" where nobody is. Messages are kept, attempts go on at long intervals.
+        self.blocked = ""
+        self.epoch = 0
+        self.rejected_in_row = 0
+        self.order_violations = 0
+        #: Boot time at which the backlog was last seen empty.
+        self.empty_at = 0
+        self._boot_id = files.boot_id()
+        self._clock_offset = files.wall_ns() - files.boot_ns()
+        self._no_expiry_until = 0
+
+    def take(self, count: int, *, may_go_live: Callable[[], bool]) -> Flight | None:
+        """The flight to send: the one that failed, else the next ``count`` messages at most; None: nothing waits.
+
+        :raises UnsupportedFormat: the spool goes on in a format of a newer release.
+        :raises OSError: the device failed.
+        """
+        while True:
+            flight = self.ledger.flight or self._read(count) or self._from_memory(count, may_go_live)
+            if flight is None:
+                return None
+            self._expire(flight)
+            if flight.open:
+                return flight
+            self._land(flight)
+
+    def delivered(self, flight: Flight, indices: Sequence[int], epoch: int) -> None:
+        """The provider has acknowledged these. Raises Retired."""
+        with self.ledger.lock:
+            self._check(epoch)
+            flight.mark(indices, "delivered")
+            self.rejected_in_row = 0
+            self._settle(flight)
+
+    def failed(self, flight: Flight, indices: Sequence[int], error: SendFailed, epoch: int) -> str:
+        """The provider has refused a batch of the messages at ``indices``, or part of it.
+
+        Returns why the lane cannot go on by itself, or "".
+
+        :raises Retired: see the class.
+        """
+        rejected = {indices[i]: reason for i, reason in error.rejected.items() if 0 <= i < len(indices)}
+        if error.undelivered is None:
+            undelivered = [index for index in indices if index not in rejected]
+        else:
+            undelivered = [indices[i] for i in error.undelivered if 0 <= i < len(indices)]
+        left = set(undelivered)
+        arrived = [index for index in indices if index not in left and index not in rejected]
+        self._check_order(flight, indices, left)
+        why = self._bury(flight, indices, rejected, set(arrived), epoch)
+        with self.ledger.lock:
+            self._check(epoch)
+            flight.mark(arrived, "delivered")
+            self.ledger.below_floor(flight)
+            self._settle(flight)
+        return why
+
+    def abandon(self) -> None:
+        """Give the flight back: it is read again. Only of what is on disk."""
+        with self.ledger.lock:
+            flight = self.ledger.flight
+            if flight is not None and not flight.in_memory:
+                self.ledger.abandon(flight)
+
+    def skip_to(self, sequence: int) -> int:
+        """The provider holds everything below ``sequence`` already; how many messages that settles."""
+        total = 0
+        while True:
+            with self.ledger.lock:
+                position = self.ledger.next
+            if position >= sequence:
+                return total
+            flight = self._read(min(self._config.batch_messages, sequence - position))
+            if flight is None:
+                with self.ledger.lock:
+                    ordinal = self._lane.spool.ordinal if self._lane is not None else self.ledger.ordinal
+                    self.ledger.advance(sequence, max(ordinal, self.ledger.ordinal), "delivered")
+                return total
+            inside = range(min(len(flight.marks), max(0, sequence - flight.first)))
+            if not inside:
+                self.abandon()
+                return total
+            with self.ledger.lock:
+                total += flight.mark(inside, "delivered")
+                self._settle(flight)
+                if flight.open:
+                    # What the provider holds ends within this flight; the rest is sent as it is.
+                    return total
+
+    def close(self) -> None:
+        """Let go of the spool's files."""
+        self._reader.close()
+
+    # ---- where the next messages are
+
+    def _read(self, count: int) -> Flight | None:
+        while True:
+            with self.ledger.lock:
+                slot = self.ledger.slot
+                position, ordinal, hint = slot.next, slot.ordinal, (slot.segment, slot.offset)
+            until = self._tail()
+            if until is not None and position >= until:
+                return None
+            found = self._reader.read(
+                position,
+                ordinal,
+                until=until,
+                max_messages=count,
+                max_bytes=self._config.batch_bytes,
+                hint=hint,
+            )
+            if isinstance(found, Gap):
+                self._cross(position, ordinal, found)
+                continue
+            if found is None:
+                self._missed(position, until)
+                return None
+            self._misses = 0
+            flight = Flight(found, in_memory=False)
+            with self.ledger.lock:
+                if self.ledger.begin(flight):
+                    return flight
+
+    def _cross(self, position: int, ordinal: int, gap: Gap) -> None:
+        if gap.next == position and not gap.lost:
+            return
+        if gap.lost and self._refresh_floor():
+            return
+        with self.ledger.lock:
+            if self.ledger.next != position:
+                return
+            self.ledger.lose(position, gap.next, gap.ordinal)
+        if gap.lost:
+            self._lost(position, gap.next, gap.lost, "unreadable or missing on disk")
+
+    def _missed(self, position: int, until: int | None) -> None:
+        """Nothing is to be read although the writer, in this process, says that there is."""
+        lane = self._lane
+        if lane is None or until is None:
+            return
+        self._misses += 1
+        if self._misses < _MISSES or self._refresh_floor():
+            return
+        with self.ledger.lock, lane.lock:
+            end, ordinal = lane.spool.end, lane.spool.ordinal
+            if self.ledger.next != position or position >= end:
+                return
+            # Whatever happened to that file, new messages must not follow into it.
+            lane.spool.retire()
+            lost = ordinal - self.ledger.ordinal
+            self.ledger.lose(position, end, ordinal)
+        self._misses = 0
+        self._lost(position, end, lost, "unreadable or missing on disk")
+
+    def _lost(self, first: int, end: int, count: int, reason: str) -> None:
+        _log.error("%d messages (sequences %d to %d) are lost: %s", count, first, end - 1, reason)
+        self._events.tell("lost", first=first, last=end - 1, messages=count, reason=reason)
+        self._events.observe("lost", first_sequence=first, last_sequence=end - 1, messages=count, reason=reason)
+
+    def _from_memory(self, count: int, may_go_live: Callable[[], bool]) -> Flight | None:
+        lane = self._lane
+        if lane is None:
+            return None
+        with self.ledger.lock, lane.lock:
+            ledger, spool = self.ledger, lane.spool
+            if ledger.flight is not None or ledger.next < spool.end:
+                return None
+            missing = spool.ordinal - ledger.ordinal
+            if missing > 0:
+                # The spool once reached farther than what is left of it (a power loss took its end).
+                self.ledger.lose(ledger.next, ledger.next, spool.ordinal)
+                self._lost(ledger.next, ledger.next, missing, "not on the device when the machine stopped")
+            self.empty_at = self._files.boot_ns()
+            flight = lane.take_memory(count, self._config.batch_bytes)
+            if flight is None:
+                if not lane.live and not lane.closed and not lane.lingering() and may_go_live():
+                    lane.enter_live("the backlog is delivered and the provider keeps up")
+                return None
+            if not ledger.begin(flight):
+                raise AssertionError("a flight from memory lies in front of the seek")
+            return flight
+
+    # ---- what became of them
+
+    def _settle(self, flight: Flight) -> None:
+        if flight.open:
+            self.ledger.progress(flight)
+        else:
+            self._land(flight)
+
+    def _land(self, flight: Flight) -> None:
+        with self.ledger.lock:
+            if self._lane is not None:
+                with self._lane.lock:
+                    ordinal = self._lane.end_flight(flight, self.ledger.ordinal)
+            else:
+                ordinal = self.ledger.ordinal + len(flight.marks)
+            self.ledger.land(flight, ordinal)
+
+    def _check(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            raise Retired
+
+    def _check_order(self, flight: Flight, indices: Sequence[int], left: set[int]) -> None:
+        """What was not delivered must be the end of its ordering domain."""
+        failed: set[tuple[str, int, bytes | None]] = set()
+        for index in indices:
+            if index in left:
+                failed.add(flight.domain(index))
+            elif failed and flight.domain(index) in failed:
+                self.order_violations += 1
+
+    def _bury(
+        self, flight: Flight, indices: Sequence[int], rejected: Mapping[int, str], arrived: set[int], epoch: int
+    ) -> str:
+        """Rejected messages go to the dead letters, unless there are suspiciously many in a row."""
+        if not rejected:
+            if arrived:
+                self.rejected_in_row = 0
+            return ""
+        row = worst = self.rejected_in_row
+        for index in indices:
+            if index in rejected:
+                row += 1
+                worst = max(worst, row)
+            elif index in arrived:
+                row = 0
+        reason = self._events.scrub(next(iter(rejected.values())))
+        if worst >= self._config.max_rejections:
+            return f"{worst} messages in a row were rejected, which looks like trouble of the provider: {reason}"
+        chosen = sorted(rejected)
+        batch = flight.batch(chosen)
+        try:
+            self.dead.add(batch, {i: self._events.scrub(rejected[index]) for i, index in enumerate(chosen)})
+        except NoSpace as no_space:
+            return f"the dead letters are full ({no_space.reason}): replay or drop some"
+        with self.ledger.lock:
+            self._check(epoch)
+            flight.mark(chosen, "dead")
+        self.rejected_in_row = row
+        for i, index in enumerate(chosen):
+            sequence, topic, why = batch.sequences[i], batch.topics[i], self._events.scrub(rejected[index])
+            self._events.tell("dead", sequence=sequence, topic=topic, reason=why)
+            self._events.observe("dead", sequence=sequence, topic=topic, reason=why)
+        return ""
+
+    def _expire(self, flight: Flight) -> None:
+        limit = self._config.expire_after
+        if limit is None or not self._clock_is_steady():
+            return
+        start = 0
+        expired: list[int] = []
+        for each in flight.acceptances():
+            if self.age_ns(each) > limit * 1e9:
+                expired.extend(range(start, start + each.count))
+            start += each.count
+        with self.ledger.lock:
+            number = flight.mark(expired, "expired")
+            if number and flight.open:
+                self.ledger.progress(flight)
+        if number:
+            first, last = flight.first + expired[0], flight.first + expired[-1]
+            self._events.tell("expired", first=first, last=last, messages=number, limit_s=limit)
+            self._events.observe(
+                "expired", first_sequence=first, last_sequence=last, messages=number, size=0,
+                reason=f"older than expire_after ({limit:g} s)",
+            )  # fmt: skip
+
+    def age_ns(self, acceptance: Acceptance) -> int:
+        """Nanoseconds since acceptance: by the boot clock within a boot, else by the wall clock. Any thread."""
+        header = acceptance.header
+        if header.boot_id == self._boot_id:
+            return self._files.boot_ns() - acceptance.accepted
+        return self._files.wall_ns() - (header.wall_ns + acceptance.accepted - header.boot_ns)
+
+    def _clock_is_steady(self) -> bool:
+        now = self._files.boot_ns()
+        offset = self._files.wall_ns() - now
+        if abs(offset - self._clock_offset) > _STEP_NS:
+            self._no_expiry_until = now + _STEP_PAUSE_NS
+        self._clock_offset = offset
+        return now >= self._no_expiry_until

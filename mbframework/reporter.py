@@ -1,0 +1,117 @@
+"""The thread that narrates: status files once a second and on a change of state, event lines, the head's heartbeat.
+
+Promises: narration never delays writing or sending. A status file is replaced whole; at most ten a second are
+written. One thread.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mbframework.events import EventLog
+from mbframework.files import Files
+
+_log = logging.getLogger("mbframework.reporter")
+_LEAST = 0.1
+_INTAKE_WINDOW_NS = 10 * 10**9
+
+
+class Reporter:
+    """``state`` tells (state, reason) now; ``sections`` maps a status file's path to what it holds."""
+
+    def __init__(
+        self,
+        *,
+        files: Files,
+        interval: float,
+        state: Callable[[], tuple[str, str]],
+        sections: Mapping[str, Callable[[], dict[str, Any]]],
+        events: list[EventLog],
+        heartbeat: Callable[[], None],
+        accepted: Callable[[], int],
+        mode: int = 0o600,
+    ) -> None:
+        self._files = files
+        self._interval = interval
+        self._state = state
+        self._sections = sections
+        self._events = events
+        self._heartbeat = heartbeat
+        self._accepted = accepted
+        self._mode = mode
+        self._changed = threading.Event()
+        self._stopping = False
+        self.current = ""
+        self.reason = ""
+        #: Wall-clock seconds at which the present state began.
+        self.since = 0.0
+        self._samples: deque[tuple[int, int]] = deque()
+        self.thread = threading.Thread(target=self._run, name="mbframework-reporter", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self.thread.start()
+
+    def notify(self) -> None:
+        """Something may have changed. Any thread."""
+        self._changed.set()
+
+    def stop(self, timeout: float | None) -> None:
+        """Ask the thread to end and wait for it."""
+        self._stopping = True
+        self._changed.set()
+        if self.thread.is_alive() and self.thread is not threading.current_thread():
+            self.thread.join(timeout)
+
+    def intake(self) -> float:
+        """Messages per second accepted in the last seconds. Any thread."""
+        samples = list(self._samples)
+        if len(samples) < 2 or samples[-1][0] <= samples[0][0]:
+            return 0.0
+        (begun, before), (ended, after) = samples[0], samples[-1]
+        return (after - before) * 1e9 / (ended - begun)
+
+    def report(self, **extra: Any) -> None:
+        """Write everything out now."""
+        self._follow_state()
+        now = self._files.boot_ns()
+        self._samples.append((now, self._accepted()))
+        while self._samples[0][0] < now - _INTAKE_WINDOW_NS:
+            self._samples.popleft()
+        for path, section in self._sections.items():
+            content = section() | {"since": self.since, "reason": self.reason} | extra
+            try:
+                self._files.replace(path, json.dumps(content, default=str).encode(), self._mode)
+            except OSError as error:
+                _log.debug("the status cannot be written: %s", error)
+        for log in self._events:
+            log.flush()
+
+    def _follow_state(self) -> None:
+        state, reason = self._state()
+        if state == self.current:
+            return
+        before, self.current, self.reason = self.current, state, reason
+        self.since = self._files.wall_ns() / 1e9
+        if before:
+            for log in self._events[:1]:
+                log.tell("state", before=before, after=state, reason=reason)
+                log.observe("state_changed", before=before, after=state, reason=reason)
+
+    def _run(self) -> None:
+        pace = threading.Event()
+        while not self._stopping:
+            try:
+                self._heartbeat()
+                self.report()
+            except Exception:  # noqa: BLE001  (narration must not end because of one defect in it)
+                _log.exception("reporting failed")
+            if self._changed.wait(self._interval):
+                self._changed.clear()
+                if not self._stopping:
+                    pace.wait(_LEAST)

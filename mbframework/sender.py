@@ -1,0 +1,454 @@
+"""The thread that takes a lane's messages to its provider.
+
+Promises
+--------
+- It alone calls the provider (but for ``close()``, which a closing buffer may call while ``send()`` is stuck).
+- Whatever a provider raises becomes a wait and another attempt, never an end of the thread; what is not a
+  :class:`~mbframework.errors.SendFailed` is logged with its traceback.
+- It is a daemon: a ``send()`` that never returns does not keep the program from ending.
+- Waits are interrupted by ``close()``, ``resume()`` and mode changes.
+
+``run`` is the thread; everything else may be called from any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mbframework.backoff import Backoff
+from mbframework.errors import ProviderError, ProviderUnusable, SendFailed, UnsupportedFormat
+from mbframework.events import EventLog
+from mbframework.files import Files
+from mbframework.flight import Flight
+from mbframework.lane import MEMORY_ONLY, Lane
+from mbframework.outlet import Outlet, Retired
+from mbframework.provider import Context, Provider
+from mbframework.throttle import Throttle
+
+if TYPE_CHECKING:
+    from mbframework.config import Config
+    from mbframework.plugins.source import ProviderSource
+
+_log = logging.getLogger("mbframework.sender")
+_IDLE_WAIT = 0.05
+_IDLE_CALL_NS = 10**9
+#: The fingerprint of a destination that is not known.
+UNKNOWN_DESTINATION = bytes(32)
+
+
+@dataclass(slots=True)
+class Trouble:
+    """The provider's last error, for the status; times are wall-clock nanoseconds, ``count`` failures in a row."""
+
+    text: str = ""
+    began: int = 0
+    last: int = 0
+    count: int = 0
+    retry_at: int = 0
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went out since opening."""
+
+    batches: int = 0
+    failures: int = 0
+    retries: int = 0
+    bytes: int = 0
+    last_delivered: int = 0
+
+
+@dataclass
+class Sender:
+    """See the module. ``known_run`` says whether a run id is one of this lane's openings."""
+
+    files: Files
+    config: Config
+    source: ProviderSource
+    context: Context
+    outlet: Outlet
+    lane: Lane | None
+    events: EventLog
+    known_run: Callable[[bytes], bool]
+    #: The fingerprint of the destination that a backlog belongs to, and how to store another.
+    destination: Callable[[], bytes]
+    bind: Callable[[bytes], None]
+    #: The recent pace of writing, messages per second.
+    intake: Callable[[], float]
+    #: Called when anything in the state may have changed.
+    notify: Callable[[], None] = lambda: None
+
+    provider: Provider | None = None
+    paused: bool = False
+    stopping: bool = False
+    #: True while the provider answers.
+    up: bool = False
+    ever_failed: bool = False
+    up_since: int = 0
+    trouble: Trouble = field(default_factory=Trouble)
+    traffic: Traffic = field(default_factory=Traffic)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    #: A reason, found at opening, for which nothing may be sent ("" for none): another identity.
+    barred: str = ""
+    stuck_since: int = 0
+
+    def __post_init__(self) -> None:
+        self._interrupt = threading.Event()
+        self._backoff = Backoff(self.config.retry_wait, self.config.retry_wait_max)
+        self._throttle = Throttle(self.config.max_rate, self.config.catch_up == "ramp")
+        self._wake = self.lane.wake if self.lane is not None else threading.Event()
+        self._opened = False
+        self._idle_at = 0
+        self.thread = threading.Thread(target=self.run, name=f"mbframework-sender-{self.context.lane}", daemon=True)
+        self.finished = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self.thread.start()
+
+    def interrupt(self) -> None:
+        """End the present wait: try again now."""
+        self._interrupt.set()
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ask the thread to end after the present call of the provider."""
+        self.stopping = True
+        self.context.stopping.set()
+        self.interrupt()
+
+    def in_flight(self) -> bool:
+        """Whether a call of the provider is under way."""
+        return bool(self.stuck_since)
+
+    def run(self) -> None:
+        """The thread."""
+        epoch = self.outlet.epoch
+        try:
+            while not self.stopping:
+                try:
+                    self._round(epoch)
+                except UnsupportedFormat as error:
+                    self._block(f"the spool goes on in a format of a newer release: {error}")
+                except OSError as error:
+                    self._block(f"the buffer's directory cannot be read: {error}")
+        except Retired:
+            _log.info("lane %s: the sender returned after the buffer had given it up", self.context.lane)
+        except BaseException:
+            # The thread's last word: without it a defect of ours would look like a silent provider.
+            _log.critical(
+                "lane %s: the sender has ended by a defect; messages are kept", self.context.lane, exc_info=True
+            )
+            self.outlet.blocked = "the sender has ended by a defect; see the log, and open the buffer anew"
+            raise
+        finally:
+            self._close_provider(5.0)
+            self.finished.set()
+            self.notify()
+
+    def _round(self, epoch: int) -> None:
+        if self.paused or self.barred:
+            self.outlet.blocked = self.barred
+            self._sleep(1.0)
+            return
+        if not self._opened and not self._open(epoch):
+            return
+        now = self.files.boot_ns() / 1e9
+        if self._throttle.wait(now) > 0:
+            self._sleep(self._throttle.wait(now))
+            return
+        flight = self.outlet.take(
+            self._throttle.allowance(now, self.config.batch_messages), may_go_live=self._may_go_live
+        )
+        if flight is None:
+            self._idle()
+            return
+        self._send(flight, epoch)
+
+    # ---- opening
+
+    def _open(self, epoch: int) -> bool:
+        try:
+            if self.provider is None:
+                self.provider = self.source.create(self.context)
+            self._begin_call()
+            try:
+                self.provider.open(self.context)
+                self._inspect(self.provider)
+            finally:
+                self._end_call()
+        except Exception as error:  # noqa: BLE001  (anything a plugin raises is a failure to open, reported below)
+            self._failed_to_open(error)
+            return False
+        if self.stopping:
+            return False
+        if not self._agree(self.provider, epoch):
+            self._close_provider(1.0)
+            self._sleep(min(5.0, self.config.retry_wait_max))
+            return False
+        self._opened = True
+        self.outlet.blocked = ""
+        self._succeeded()
+        _log.info("lane %s: connected to %s", self.context.lane, self.source.display)
+        return True
+
+    def _inspect(self, provider: Provider) -> None:
+        self.facts = {str(name): self.source.scrub(str(value)) for name, value in provider.describe().items()}
+        limit = provider.max_message_bytes
+        if limit is not None and self.lane is not None:
+            self.lane.max_message = min(self.lane.limits.max_message, limit)
+
+    def _failed_to_open(self, error: Exception) -> None:
+        self._close_provider(1.0)
+        if isinstance(error, ProviderUnusable):
+            self._block(self._text(error))
+            return
+        if not isinstance(error, SendFailed):
+            _log.error("lane %s: opening the provider failed", self.context.lane, exc_info=error)
+        if isinstance(error, ProviderError) and not isinstance(error, SendFailed):
+            self._block(self._text(error))
+            return
+        asked = error.retry_after if isinstance(error, SendFailed) else None
+        self._down(error, self._backoff.failed(asked), uncertain=False)
+
+    def _agree(self, provider: Provider, epoch: int) -> bool:
+        """Whether the backlog belongs to this destination, and the provider's position to this lane."""
+        try:
+            name = provider.destination()
+            position = provider.committed()
+        except Exception as error:  # noqa: BLE001  (a plugin's failure, reported like one of open())
+            self._failed_to_open(error)
+            return False
+        fingerprint = hashlib.sha256(name.encode()).digest() if name else UNKNOWN_DESTINATION
+        bound = self.destination()
+        if name and bound != fingerprint:
+            if bound != UNKNOWN_DESTINATION and self._backlog() and not self.config.rebind:
+                self._block(
+                    "the backlog was written for another destination than this provider's; connect the former one, "
+                    "or open with rebind=True to deliver it here"
+                )
+                return False
+            self.bind(fingerprint)
+        if position is None:
+            return True
+        if not self.known_run(position.run):
+            self._block(
+                "PositionFromElsewhere: the provider keeps a position of this buffer that was written by an opening "
+                "which this directory does not know (a restored or copied directory?); nothing is skipped or sent"
+            )
+            return False
+        with self.outlet.ledger.lock:
+            behind = position.sequence > self.outlet.ledger.next
+        if behind:
+            skipped = self.outlet.skip_to(position.sequence)
+            self.events.tell("position", sequence=position.sequence, skipped=skipped)
+        return True
+
+    def _backlog(self) -> bool:
+        ledger = self.outlet.ledger
+        if self.lane is None:
+            return True
+        with ledger.lock, self.lane.lock:
+            return self.lane.spool.ordinal > ledger.ordinal
+
+    # ---- sending
+
+    def _send(self, flight: Flight, epoch: int) -> None:
+        indices = flight.remaining()
+        batch = flight.batch(indices)
+        provider = self.provider
+        if provider is None:
+            return
+        begun = self.files.boot_ns()
+        self._begin_call()
+        self.traffic.batches += 1
+        try:
+            try:
+                provider.send(batch)
+            finally:
+                self._end_call()
+        except SendFailed as error:
+            self._refused(flight, indices, error, epoch)
+        except ProviderUnusable as error:
+            self.outlet.failed(flight, indices, SendFailed(str(error)), epoch)
+            self._block(self._text(error))
+        except Exception as error:  # noqa: BLE001  (the contract: anything else is a failure of the whole batch)
+            _log.exception("lane %s: the provider raised something other than SendFailed", self.context.lane)
+            wrapped = SendFailed(f"{type(error).__name__}: {error}", uncertain=True)
+            self._refused(flight, indices, wrapped, epoch)
+        else:
+            self.outlet.delivered(flight, indices, epoch)
+            now = self.files.boot_ns()
+            size = batch.size_in_bytes()
+            self.traffic.bytes += size
+            self.traffic.last_delivered = self.files.wall_ns()
+            self._throttle.sent(now / 1e9, len(indices))
+            self._succeeded()
+            self.events.observe(
+                "batch_delivered", first_sequence=batch.sequences[0], last_sequence=batch.sequences[-1],
+                messages=len(batch), size=size, seconds=(now - begun) / 1e9,
+            )  # fmt: skip
+
+    def _refused(self, flight: Flight, indices: list[int], error: SendFailed, epoch: int) -> None:
+        self.traffic.failures += 1
+        why = self.outlet.failed(flight, indices, error, epoch)
+        if why:
+            self._block(why)
+            return
+        left = flight.open
+        if not left:
+            # Only rejections, and they are buried: the provider itself is well.
+            self._succeeded()
+            return
+        wait = self._backoff.failed(error.retry_after)
+        sequences = flight.first + indices[0], flight.first + indices[-1]
+        self.events.observe(
+            "batch_failed", first_sequence=sequences[0], last_sequence=sequences[1], messages=left,
+            reason=self._text(error), uncertain=error.uncertain, retry_wait=wait,
+        )  # fmt: skip
+        self._down(error, wait, uncertain=error.uncertain)
+        self.traffic.retries += 1
+
+    def _down(self, error: BaseException, wait: float, *, uncertain: bool) -> None:
+        """The provider failed: leave live, tell, wait."""
+        text = self._text(error)
+        self._note(text, wait, uncertain=uncertain)
+        self._leave_live(text)
+        self._pause(wait)
+
+    def _block(self, why: str) -> None:
+        """A person is needed. Attempts go on, at long intervals, since the far side may be mended."""
+        why = self.source.scrub(why)
+        news = self.outlet.blocked != why
+        self.outlet.blocked = why
+        wait = self.config.retry_wait_max
+        self._note(why, wait, uncertain=False)
+        if news:
+            self.events.tell("blocked", reason=why)
+            _log.error("lane %s is blocked: %s", self.context.lane, why)
+        self._leave_live(why)
+        self._pause(wait)
+
+    def _note(self, text: str, wait: float, *, uncertain: bool) -> None:
+        now = self.files.wall_ns()
+        trouble = self.trouble
+        if self.up or not trouble.count:
+            trouble.began = now
+            trouble.count = 0
+        if not trouble.count or text != trouble.text:
+            _log.warning("lane %s: %s: %s", self.context.lane, self.source.display, text)
+            self.events.tell("failure", reason=text, uncertain=uncertain, retry_wait_s=round(wait, 3))
+        self.up = False
+        self.ever_failed = True
+        trouble.text, trouble.last = text, now
+        trouble.count += 1
+        trouble.retry_at = now + int(wait * 1e9)
+        self._throttle.caught_up()
+
+    def _leave_live(self, why: str) -> None:
+        lane = self.lane
+        if lane is not None:
+            with self.outlet.ledger.lock, lane.lock:
+                lane.provider_error = SendFailed(why)
+                lane.reconsider()
+                if lane.mode not in MEMORY_ONLY:
+                    lane.leave_live_if_possible(why)
+                lane.changed.notify_all()
+        self.notify()
+
+    def _succeeded(self) -> None:
+        self._backoff.succeeded()
+        if self.outlet.blocked and not self.barred:
+            self.outlet.blocked = ""
+        if self.up:
+            return
+        self.up = True
+        now = self.files.boot_ns()
+        self.up_since = now
+        trouble = self.trouble
+        if trouble.count:
+            _log.info("lane %s: the provider answers again", self.context.lane)
+            self.events.tell("recovered_provider", failures=trouble.count, error=trouble.text)
+        trouble.count = 0
+        trouble.retry_at = 0
+        lane = self.lane
+        if lane is not None:
+            with lane.lock:
+                lane.provider_error = None
+                lane.reconsider()
+                lane.changed.notify_all()
+        if self.ever_failed or self._backlog():
+            self._throttle.catch_up(now / 1e9, self.intake())
+        self.notify()
+
+    def _may_go_live(self) -> bool:
+        lane = self.lane
+        if lane is None or lane.mode == "always" or not self.up or self.barred or self.outlet.blocked or self.paused:
+            return False
+        settled = not self.ever_failed or (self.files.boot_ns() - self.up_since) >= self.config.live_after * 1e9
+        if settled:
+            self._throttle.caught_up()
+        return settled
+
+    # ---- waiting
+
+    def _idle(self) -> None:
+        lane = self.lane
+        now = self.files.boot_ns()
+        if self.up:
+            self._throttle.caught_up()
+        if now - self._idle_at > _IDLE_CALL_NS and self.provider is not None:
+            self._idle_at = now
+            try:
+                self.provider.idle()
+            except SendFailed as error:
+                self._down(error, self._backoff.failed(error.retry_after), uncertain=False)
+                return
+            except Exception as error:  # noqa: BLE001  (a plugin's failure must not end the thread)
+                _log.exception("lane %s: the provider's idle() failed", self.context.lane)
+                self._down(error, self._backoff.failed(None), uncertain=False)
+                return
+            if not self.up:
+                self._succeeded()
+        if lane is None:
+            self._wake.wait(_IDLE_WAIT)
+            self._wake.clear()
+            return
+        lane.sleeping = True
+        if not self.stopping and not lane.waiting(self.outlet.ledger.next):
+            self._wake.wait(_IDLE_WAIT)
+        self._wake.clear()
+        lane.sleeping = False
+
+    def _pause(self, wait: float) -> None:
+        """The wait between two attempts."""
+        self._interrupt.wait(wait)
+        self._interrupt.clear()
+
+    def _sleep(self, wait: float) -> None:
+        self._interrupt.wait(min(wait, 1.0))
+        self._interrupt.clear()
+
+    def _begin_call(self) -> None:
+        self.stuck_since = self.files.boot_ns()
+
+    def _end_call(self) -> None:
+        self.stuck_since = 0
+
+    def _close_provider(self, timeout: float) -> None:
+        provider = self.provider
+        self._opened = False
+        if provider is None:
+            return
+        try:
+            provider.close(timeout)
+        except Exception:  # noqa: BLE001  (it is being let go; what it has to say is for the log)
+            _log.exception("lane %s: closing the provider failed", self.context.lane)
+
+    def _text(self, error: BaseException) -> str:
+        return self.source.scrub(str(error) or type(error).__name__)

@@ -1,0 +1,300 @@
+"""Only the sending half: ``mb drain``, beside a process that only writes, or for a backlog that one left behind.
+
+Promises
+--------
+- One sender a lane: a lane whose sender.lock is held elsewhere is left to its holder, and tried again.
+- A lane whose writer is gone is recovered first, so that a hole left by a power loss cannot hold the backlog up.
+- Between finding nothing and looking again it waits 1 ms at first and 50 ms at most.
+
+``run`` is the caller's thread; each lane has a sender's thread of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from mbframework import directory as directories
+from mbframework.deadletters import DeadLetters
+from mbframework.directory import Directory
+from mbframework.errors import BufferLocked, ConfigurationError, NotABuffer
+from mbframework.events import EventLog
+from mbframework.files import Files
+from mbframework.ledger import Ledger
+from mbframework.lockfile import LockFile, describe, holder
+from mbframework.outlet import Outlet
+from mbframework.provider import Context
+from mbframework.reporter import Reporter
+from mbframework.sender import UNKNOWN_DESTINATION, Sender
+from mbframework.spool import head, layout, recovery
+from mbframework.spool.headfile import HeadFile
+from mbframework.spool.reader import SpoolReader
+from mbframework.spool.runs import Runs
+from mbframework.spool.writer import Identity
+
+if TYPE_CHECKING:
+    from mbframework.config import Config
+    from mbframework.plugins.source import ProviderSource
+
+_log = logging.getLogger("mbframework.sidecar")
+_CHORE_INTERVAL = 0.5
+
+
+class Sidecar:
+    """Sends what is in ``config.directory`` through ``source``, lane by lane, until :meth:`stop`.
+
+    :raises DirectoryError: the directory is not a buffer, or not safe.
+    """
+
+    def __init__(self, config: Config, source: ProviderSource, files: Files | None = None) -> None:
+        self._files = files or Files()
+        self._config = config
+        self._source = source
+        if config.directory is None or not os.path.isdir(config.directory):
+            raise NotABuffer(f"{config.directory} is not a directory; give the directory of a buffer")
+        directories.read(self._files, os.path.abspath(config.directory))
+        self.directory: Directory = directories.prepare(self._files, config.directory, config)
+        self._stopping = threading.Event()
+        self.lanes: dict[str, DrainedLane] = {}
+        self.held: dict[str, str] = {}
+
+    def run(self, *, until_empty: bool = False) -> int:
+        """Send; with ``until_empty`` return when nothing waits any more. The number of messages settled.
+
+        :raises BufferLocked: ``until_empty``, and another process sends all there is.
+        """
+        try:
+            while not self._stopping.is_set():
+                self._adopt_lanes(recover=True)
+                if until_empty and not self.lanes and self.held:
+                    name, who = next(iter(self.held.items()))
+                    raise BufferLocked(f"lane {name} is being sent by {who}", path=self.directory.path, holder=who)
+                for lane in self.lanes.values():
+                    lane.chores()
+                if until_empty and all(lane.empty() for lane in self.lanes.values()):
+                    break
+                self._stopping.wait(0.02 if until_empty else _CHORE_INTERVAL)
+        finally:
+            settled = sum(lane.ledger.settled for lane in self.lanes.values())
+            for lane in self.lanes.values():
+                lane.close(self._config.close_timeout)
+        return settled
+
+    def stop(self) -> None:
+        """Make :meth:`run` return. Any thread, or a signal handler."""
+        self._stopping.set()
+
+    def _adopt_lanes(self, *, recover: bool) -> None:
+        for name in self.directory.lanes(self._files):
+            if name in self.lanes:
+                continue
+            path = self.directory.lane_path(name)
+            lock_path = os.path.join(path, layout.SENDER_LOCK_FILE)
+            lock = LockFile.take(self._files, lock_path, 0.0)
+            if lock is None:
+                self.held[name] = describe(holder(self._files, lock_path))
+                continue
+            try:
+                if recover:
+                    self._recover(name, path)
+                lane = DrainedLane(self._files, self._config, self._source, self.directory, name, lock)
+            except BaseException:
+                lock.release()
+                raise
+            self.held.pop(name, None)
+            self.lanes[name] = lane
+            lane.start()
+
+    def _recover(self, name: str, path: str) -> None:
+        """Make good what a writer that is gone has left; a living one does that itself."""
+        files = self._files
+        lock = LockFile.take(files, os.path.join(path, layout.WRITER_LOCK_FILE), 0.0)
+        if lock is None:
+            return
+        try:
+            before = recovery.survey(files, path)
+            if before.clean and all(found.entry.sealed for found in before.segments) and before.seek is not None:
+                return
+            run, boot_id = files.random(16), files.boot_id()
+            begun = recovery.recover(files, path, buffer_id=self.directory.buffer_id, run=run, boot_id=boot_id)
+            Runs(files, path).add(run, begun.head.next)
+            Ledger.open(files, path, begun.seek, begun.seek_slot, exists=before.seek is not None).close()
+            head_file = HeadFile.begin(
+                files, path, begun.head, begun.head_slot, exists=before.head is not None, mapped=False
+            )
+            for found in begun.unsynced:
+                recovery.finish_seal(files, path, found)
+            begun.head.generation += 1
+            begun.head.flags = head.CLEAN
+            head_file.publish(begun.head.pack())
+            head_file.sync()
+            head_file.close()
+            _log.info("lane %s: its writer is gone; recovered: %s", name, "; ".join(begun.notes) or "nothing to mend")
+        finally:
+            lock.release()
+
+
+class DrainedLane:
+    """One lane whose sender this process is."""
+
+    def __init__(
+        self, files: Files, config: Config, source: ProviderSource, directory: Directory, name: str, lock: LockFile
+    ) -> None:
+        self._files = files
+        self._config = config
+        self._lock = lock
+        self.name = name
+        self.path = directory.lane_path(name)
+        known = recovery.survey(files, self.path)
+        if known.seek is None:
+            lock.release()
+            raise ConfigurationError(f"lane {name} has no seek, and its writer is at work: wait for it, or stop it")
+        self.ledger = Ledger.open(files, self.path, known.seek, known.seek_slot, exists=True)
+        run = known.head.run if known.head is not None else files.random(16)
+        identity = Identity(directory.buffer_id, run, files.boot_id(), name)
+        self.events = EventLog(
+            files, os.path.join(self.path, layout.SENDER_EVENTS_FILE), directory=directory.path, lane=name,
+            scrub=source.scrub,
+        )  # fmt: skip
+        self._fingerprint = known.head.destination if known.head is not None else UNKNOWN_DESTINATION
+        self._refresh_floor()
+        dead = DeadLetters(
+            files, directory.dead_path(name), identity=identity, total_size=config.dead_total_size,
+            dir_mode=config.dir_mode, mapped=directory.mapped,
+        )  # fmt: skip
+        self._reader = SpoolReader(files, self.path)
+        self.outlet = Outlet(
+            files=files, config=config, ledger=self.ledger, lane=None, reader=self._reader, dead=dead,
+            events=self.events, tail=self._tail, refresh_floor=self._refresh_floor,
+        )  # fmt: skip
+        self.sender = Sender(
+            files=files, config=config, source=source,
+            context=Context(
+                buffer_id=directory.buffer_id.hex(), lane=name, run=run,
+                logger=logging.getLogger(f"mbframework.provider.{source.name}"),
+            ),
+            outlet=self.outlet, lane=None, events=self.events, known_run=Runs(files, self.path).knows,
+            destination=lambda: self._fingerprint, bind=lambda _fingerprint: None, intake=lambda: 0.0,
+            notify=lambda: self.reporter.notify(), barred=directory.barred,
+        )  # fmt: skip
+        self.reporter = Reporter(
+            files=files, interval=config.status_interval, state=self.state,
+            sections={os.path.join(self.path, layout.SENDER_STATUS_FILE): self._section},
+            events=[self.events], heartbeat=lambda: None, accepted=lambda: 0,
+            mode=0o600 | (config.dir_mode & 0o040),
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Start sending."""
+        self.events.tell("opened", lane=self.name, pid=os.getpid())
+        self.sender.start()
+        self.reporter.start()
+
+    def chores(self) -> None:
+        """Apply the writer's floor, put the seek on the device, remove what is delivered."""
+        try:
+            self._refresh_floor()
+            self.ledger.sync()
+            self._remove_delivered()
+        except OSError as error:
+            _log.warning("lane %s: %s; tried again", self.name, error)
+
+    def empty(self) -> bool:
+        """Whether everything that is on disk has been settled."""
+        known = recovery.survey(self._files, self.path)
+        with self.ledger.lock:
+            return self.ledger.flight is None and self.ledger.next >= known.spool_end
+
+    def close(self, timeout: float) -> None:
+        """Stop sending, give the batch in hand ``timeout`` seconds, let go."""
+        self.sender.stop()
+        finished = self.sender.finished.wait(max(timeout, 1.0))
+        if finished:
+            self.sender.thread.join(1.0)
+            self.outlet.dead.close()
+            self.outlet.close()
+        else:
+            with self.ledger.lock:
+                self.outlet.epoch += 1
+            _log.warning("lane %s: the provider has not returned; what it holds will be sent again", self.name)
+        self.chores()
+        self.events.tell("closed", pid=os.getpid())
+        self.reporter.stop(5.0)
+        self.reporter.report(closed=True)
+        self.ledger.close()
+        if finished:
+            self._lock.release()
+
+    def state(self) -> tuple[str, str]:
+        """(state, reason) as a sender without a writer sees it."""
+        if self.outlet.blocked:
+            return "blocked", self.outlet.blocked
+        if self.sender.paused:
+            return "paused", "paused by request"
+        if not self.sender.up:
+            return "buffering", self.sender.trouble.text or "the provider is being opened"
+        return "draining", ""
+
+    def _tail(self) -> int | None:
+        """One past the last spooled sequence, where the writer's live page tells it."""
+        known = recovery.read_live(self._files, self.path)
+        return known.next if known is not None else None
+
+    def _refresh_floor(self) -> bool:
+        slot = recovery.read_head(self._files, self.path)
+        if slot is None:
+            return False
+        if slot.destination != UNKNOWN_DESTINATION:
+            self._fingerprint = slot.destination
+        if slot.floor <= self.ledger.slot.floor_applied:
+            return False
+        # Whoever applies a floor makes sure that it is on the device first.
+        fd = self._files.open(os.path.join(self.path, layout.HEAD_FILE))
+        try:
+            self._files.datasync(fd)
+        finally:
+            self._files.close(fd)
+        return self.ledger.apply_floor(slot.floor, slot.floor_ordinal)
+
+    def _remove_delivered(self) -> None:
+        known = recovery.survey(self._files, self.path)
+        limit = self.ledger.synced_next
+        gone = []
+        for found in known.segments[:-1]:
+            # The last one stays: its successor's header is what tells its end.
+            if not found.entry.sealed or found.end is None or found.end > limit:
+                break
+            gone.append(found)
+        for found in gone:
+            self._files.unlink(os.path.join(self.path, found.entry.name))
+        if gone:
+            self._files.sync_directory(self.path)
+            self.events.tell("removed", segments=len(gone), first=gone[0].header.first, last=(gone[-1].end or 1) - 1)
+
+    def _section(self) -> dict[str, Any]:
+        state, reason = self.state()
+        trouble = asdict(self.sender.trouble)
+        for name in ("began", "last", "retry_at"):
+            trouble[name] /= 1e9
+        return {
+            "schema": 1,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "boot_id": self._files.boot_id().hex(),
+            "heartbeat_boot_ns": self._files.boot_ns(),
+            "heartbeat": self._files.wall_ns() / 1e9,
+            "lane": self.name,
+            "state": state,
+            "reason": reason,
+            "provider": self.sender.source.display,
+            "up": self.sender.up,
+            "blocked": self.outlet.blocked,
+            "trouble": trouble,
+            "traffic": asdict(self.sender.traffic),
+            "order_violations": self.outlet.order_violations,
+            "facts": dict(self.sender.facts),
+        }

@@ -1,0 +1,307 @@
+"""What a buffer's directory tells: mode, state, accounts, backlog, positions, the last error.
+
+Promises
+--------
+- Reads only, needs no connection to the engine, and works on a dead engine's directory as on a running one's.
+- Head, seek and segments are the authority for every count; the status files, narration by the engine, add what only
+  it knows (state, errors, pace). A missing, torn or hostile status file costs just that.
+- None of the accounts is computed from the others, and none can be negative.
+
+Neither a provider nor its client library is imported. Any thread; any process that may read the directory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mbframework import directory as directories
+from mbframework.accounts import accounts_of
+from mbframework.errors import DirectoryError, UnsupportedFormat
+from mbframework.files import Files
+from mbframework.lockfile import is_held
+from mbframework.spool import layout, recovery
+from mbframework.spool.reader import Run, SpoolReader
+from mbframework.spool.recovery import Survey
+from mbframework.spool.seek import SeekSlot
+
+#: Seconds without a heartbeat after which what the engine last said is stale.
+STALE_AFTER = 3.0
+STATES = ("live", "buffering", "draining", "paused", "blocked", "disk-error", "stale", "dead")
+_MAX_STATUS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SeekPosition:
+    """Where delivery stands: the segment (its first sequence), the next sequence, the offset in the segment's file."""
+
+    segment: int
+    sequence: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneStatus:
+    """One lane. Counts are messages since the buffer was made, ``…_bytes`` bytes on disk and in memory.
+
+    ``accepted`` = ``delivered`` + ``pruned`` + ``expired`` + ``dead`` + ``purged`` + ``lost`` + ``resident``.
+    ``lost`` has three sources: ``lost_live`` and ``lost_linger`` (in memory when the process was killed: they may have
+    arrived), ``lost_disk`` (unreadable or gone); ``returned`` are those that ``close()`` handed back.
+    """
+
+    name: str
+    mode: str
+    state: str
+    state_since: float | None = None
+    state_reason: str = ""
+    accepted: int
+    delivered: int
+    pruned: int
+    expired: int
+    dead: int
+    purged: int
+    lost: int
+    lost_live: int = 0
+    lost_linger: int = 0
+    lost_disk: int = 0
+    returned: int = 0
+    resident_messages: int
+    resident_bytes: int
+    disk_bytes: int = 0
+    segments: int
+    oldest_age_s: float | None
+    last_error: str | None
+    last_error_at: float | None = None
+    failures: int = 0
+    retry_at: float | None = None
+    seek: SeekPosition
+    provider: str = ""
+    clean: bool = False
+    heartbeat_age_s: float | None = None
+    writer_pid: int | None = None
+    sender_pid: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def resident(self) -> int:
+        """Messages that wait, on disk or in memory."""
+        return self.resident_messages
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the accounts add up."""
+        gone = self.delivered + self.pruned + self.expired + self.dead + self.purged + self.lost
+        return self.accepted == gone + self.resident_messages
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"balanced": self.balanced}
+
+
+@dataclass(frozen=True, slots=True)
+class BufferStatus:
+    """A buffer's directory: its id and its lanes. ``problems``: what could not be read, in words."""
+
+    directory: str
+    id: str
+    lanes: tuple[LaneStatus, ...]
+    problems: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "schema": 1,
+            "directory": self.directory,
+            "id": self.id,
+            "lanes": [lane.as_dict() for lane in self.lanes],
+            "problems": list(self.problems),
+        }
+
+
+def read(path: str | os.PathLike[str], files: Files | None = None) -> BufferStatus:
+    """The status of the buffer in a directory.
+
+    :raises DirectoryError: it is not a buffer, or cannot be read.
+    """
+    files = files or Files()
+    path = os.path.abspath(os.fspath(path))
+    if not os.path.isdir(path):
+        raise DirectoryError(f"{path} is not a directory; give the directory of a buffer", path=path)
+    facts = directories.read(files, path)
+    lanes: list[LaneStatus] = []
+    problems: list[str] = []
+    for name in directories.lanes_of(files, path):
+        lane = os.path.join(path, name)
+        try:
+            lanes.append(read_lane(files, lane, name))
+        except UnsupportedFormat as error:
+            problems.append(f"lane {name}: {error}")
+        except OSError as error:
+            problems.append(f"lane {name} cannot be read: {error.strerror or error}")
+    return BufferStatus(path, str(facts["id"]), tuple(lanes), tuple(problems))
+
+
+def read_lane(files: Files, path: str, name: str) -> LaneStatus:
+    """The status of one lane, from its directory.
+
+    :raises UnsupportedFormat: a newer release wrote it.
+    :raises OSError: it cannot be read.
+    """
+    known = _steady(files, path)
+    writer = read_narration(files, os.path.join(path, layout.WRITER_STATUS_FILE))
+    sender = read_narration(files, os.path.join(path, layout.SENDER_STATUS_FILE))
+    writer_age, sender_age = _age(files, writer), _age(files, sender)
+    state = _state(files, path, writer, writer_age, sender, sender_age)
+    accounts = accounts_of(known, running=state != "dead")
+    trouble = _dictionary(sender.get("trouble")) or _dictionary(writer.get("trouble"))
+    slot = known.seek
+    ages = [age for age in (writer_age, sender_age) if age is not None]
+    last_error = trouble.get("text") or None
+    blocked = _text(sender.get("blocked"))
+    return LaneStatus(
+        name=name,
+        mode=_text(writer.get("mode")) or "unknown",
+        state=state,
+        state_since=_number(writer.get("since")),
+        state_reason=_text(writer.get("reason")) if state == _text(writer.get("state")) else "",
+        accepted=accounts.accepted,
+        delivered=accounts.delivered,
+        pruned=accounts.pruned,
+        expired=accounts.expired,
+        dead=accounts.dead,
+        purged=accounts.purged,
+        lost=accounts.lost,
+        lost_live=accounts.lost_live,
+        lost_linger=accounts.lost_linger,
+        lost_disk=accounts.lost_disk,
+        returned=accounts.returned,
+        resident_messages=accounts.resident,
+        resident_bytes=_resident_bytes(known),
+        disk_bytes=sum(found.size for found in known.segments),
+        segments=len(known.segments),
+        oldest_age_s=oldest_on_disk(files, path, slot) if slot and accounts.spooled else None,
+        last_error=blocked or _text(last_error) or None,
+        last_error_at=_number(trouble.get("last")),
+        failures=int(_number(trouble.get("count")) or 0),
+        retry_at=_number(trouble.get("retry_at")) or None,
+        seek=SeekPosition(slot.segment, slot.next, slot.offset) if slot else SeekPosition(0, 1, 0),
+        provider=_text(sender.get("provider")),
+        clean=known.clean,
+        heartbeat_age_s=min(ages) if ages else None,
+        writer_pid=_pid(writer),
+        sender_pid=_pid(sender),
+        facts=_dictionary(sender.get("facts")),
+    )
+
+
+def _steady(files: Files, path: str) -> Survey:
+    """A survey during which the seek did not move, as far as a busy lane allows."""
+    known = recovery.survey(files, path)
+    for _ in range(3):
+        again = recovery.survey(files, path)
+        if again.seek is None or known.seek is None or again.seek.generation == known.seek.generation:
+            return again
+        known = again
+    return known
+
+
+def read_narration(files: Files, path: str) -> dict[str, Any]:
+    """A status file; empty where it is missing, torn, too large or not what it should be."""
+    try:
+        fd = files.open(path, write=False)
+    except OSError:
+        return {}
+    try:
+        raw = files.pread(fd, _MAX_STATUS + 1, 0)
+        facts = json.loads(raw) if len(raw) <= _MAX_STATUS else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    finally:
+        files.close(fd)
+    return _dictionary(facts)
+
+
+def _state(
+    files: Files,
+    path: str,
+    writer: dict[str, Any],
+    writer_age: float | None,
+    sender: dict[str, Any],
+    sender_age: float | None,
+) -> str:
+    fresh_writer = writer_age is not None and writer_age <= STALE_AFTER and not writer.get("closed")
+    fresh_sender = sender_age is not None and sender_age <= STALE_AFTER and not sender.get("closed")
+    told = _text(writer.get("state"))
+    if fresh_writer and told in STATES:
+        if told == "buffering" and not writer.get("sends") and fresh_sender:
+            return _text(sender.get("state")) if sender.get("state") in STATES else told
+        return told
+    if fresh_sender and sender.get("state") in STATES:
+        return _text(sender.get("state"))
+    held = any(is_held(files, os.path.join(path, name)) for name in (layout.WRITER_LOCK_FILE, layout.SENDER_LOCK_FILE))
+    return "stale" if held else "dead"
+
+
+def _resident_bytes(known: Survey) -> int:
+    slot = known.seek
+    if slot is None:
+        return sum(found.size for found in known.segments)
+    total = 0
+    for found in known.segments:
+        end = found.end if found.end is not None else found.header.first
+        if end <= slot.next:
+            continue
+        size = found.walked.offset if found.walked is not None else found.size
+        inside = found.header.first == slot.segment and found.header.first <= slot.next
+        total += max(0, size - (slot.offset if inside else layout.FIRST_FRAME))
+    return total
+
+
+def oldest_on_disk(files: Files, path: str, slot: SeekSlot) -> float | None:
+    """Seconds since the first undelivered message on disk was accepted; None where none is on disk."""
+    reader = SpoolReader(files, path)
+    try:
+        position, ordinal, hint = slot.next, slot.ordinal, (slot.segment, slot.offset)
+        for _ in range(100):
+            found = reader.read(position, ordinal, until=None, max_messages=1, max_bytes=1, hint=hint)
+            if isinstance(found, Run):
+                first = found.acceptances[0]
+                if first.header.boot_id == files.boot_id():
+                    return max(0.0, (files.boot_ns() - first.accepted) / 1e9)
+                return max(0.0, (files.wall_ns() - found.accepted[0]) / 1e9)
+            if found is None:
+                return None
+            position, ordinal = found.next, found.ordinal
+    except (UnsupportedFormat, OSError):
+        return None
+    finally:
+        reader.close()
+    return None
+
+
+def _age(files: Files, narration: dict[str, Any]) -> float | None:
+    """Seconds since the heartbeat, exact within a boot; None where there is none of this boot."""
+    beat = narration.get("heartbeat_boot_ns")
+    if not isinstance(beat, int) or narration.get("boot_id") != files.boot_id().hex():
+        return None
+    return max(0.0, (files.boot_ns() - beat) / 1e9)
+
+
+def _dictionary(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _pid(narration: dict[str, Any]) -> int | None:
+    pid = narration.get("pid")
+    return pid if isinstance(pid, int) else None
