@@ -1,0 +1,95 @@
+"""Apache Kafka as a provider, by way of kafka-python: its options, and nothing that imports the client library.
+
+``kafka://host:9092,host:9092?compression=zstd``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mbframework.errors import ConfigurationError
+from mbframework.plugins import ProviderType, hookimpl, option
+
+if TYPE_CHECKING:
+    from mbframework.provider import Provider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaOptions:
+    """What ``kafka://`` takes. Times are seconds, sizes bytes."""
+
+    hosts: tuple[str, ...] = option(
+        part="hosts", help="some brokers of the cluster, with ports (9092 where none is given)"
+    )
+    username: str | None = option(None, part="username", help="for SASL")
+    password: str | None = option(None, part="password", help="for SASL")
+    sasl: Literal["plain", "scram-sha-256", "scram-sha-512"] | None = option(
+        None, help="how to prove who we are; 'plain' where a user name is given; others: client.sasl_mechanism"
+    )
+    tls: bool = option(False, help="encrypt, and verify the broker's certificate and host name")
+    tls_ca: str | None = option(None, help="file of the authorities to trust, PEM; none: the system's")
+    tls_cert: str | None = option(None, help="file of our own certificate, PEM, for brokers that ask for one")
+    tls_key: str | None = option(None, help="file of its private key, PEM; none: it is in tls_cert")
+    tls_key_password: str | None = option(None, secret=True, help="of the private key")
+    tls_verify: bool = option(True, help="false accepts any certificate: whoever is in between reads along")
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = option("none", help="of whole record batches")
+    acks: Literal["all", "1", "0"] = option(
+        "all", help="brokers that must have a message before it counts as delivered; '1' and '0' may lose some"
+    )
+    linger: float = option(0.0, unit="s", help="let a record batch wait for more, at the price of that latency")
+    batch_size: int = option(131_072, unit="bytes", help="the largest record batch of a partition")
+    max_request_size: int = option(
+        1_048_576, unit="bytes", help="the largest request, hence message; the brokers have a limit of their own"
+    )
+    connect_timeout: float = option(3.0, unit="s", help="for the first answer of a cluster, and for an unknown topic")
+    request_timeout: float = option(10.0, unit="s", help="of one request, after which kafka-python asks again")
+    send_timeout: float = option(
+        30.0, unit="s", help="for all acknowledgements of a batch; then it counts as failed and may arrive twice"
+    )
+    create_topics: bool = option(True, help="let the cluster create unknown topics, where it is so configured")
+    client_id: str = option("mbframework", help="our name in the brokers' logs and quotas")
+    client: Mapping[str, object] = option(
+        factory=dict, part="client", help="any other argument of kafka-python's KafkaProducer"
+    )
+
+    def __post_init__(self) -> None:
+        if not self.hosts:
+            raise ConfigurationError("expected at least one host, as in kafka://host:9092", option="hosts")
+        if (self.username is None) != (self.password is None):
+            missing = "username" if self.username is None else "password"
+            raise ConfigurationError(f"SASL needs user name and password; give {missing} too", option=missing)
+        if self.sasl and self.username is None:
+            raise ConfigurationError(f"sasl={self.sasl} needs a user name and a password", option="username")
+        for name in ("tls_ca", "tls_cert", "tls_key", "tls_key_password"):
+            if getattr(self, name) is not None and not self.tls:
+                raise ConfigurationError(f"{name} is given, but tls is off; add tls=true", option=name)
+        for name in ("connect_timeout", "request_timeout", "send_timeout"):
+            if getattr(self, name) <= 0:
+                raise ConfigurationError("expected more than 0 seconds", option=name)
+        if not 1_024 <= self.batch_size <= self.max_request_size:
+            raise ConfigurationError(
+                f"expected 1024 to max_request_size ({self.max_request_size}) bytes", option="batch_size"
+            )
+
+
+def _factory(options: KafkaOptions) -> Provider:
+    from mbframework_kafka.provider import KafkaProvider
+
+    return KafkaProvider(options)
+
+
+@hookimpl
+def mbframework_provider() -> ProviderType:
+    """The hook by which the engine finds this provider."""
+    return ProviderType(
+        api=1,
+        name="kafka",
+        options=KafkaOptions,
+        factory=_factory,
+        # Without crc32c a checksum costs more than everything else together.
+        requires=("kafka-python>=3.0.12,<3.1", "crc32c>=2.3"),
+        extra="kafka",
+        summary="Apache Kafka, by kafka-python; ordered by partition",
+    )

@@ -1,0 +1,171 @@
+"""One KafkaProducer and its network client, from the first connection to a certain end.
+
+Everything here that reaches into kafka-python's private parts does so because its public ``flush`` and ``close``
+wait without bound, raise with data pending, or leave threads and sockets behind. kafka-python's loggers speak up
+about each failed connection; they are left as they are (docs/providers/kafka.md). :meth:`Connection.end` may be
+called from any thread and more than once, everything else from the sender's thread.
+"""
+
+# ruff: noqa: SLF001 - the reasons are in the docstring; the requirement is pinned to the 3.0 series
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from socket import socket
+from traceback import walk_tb
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka import errors as kafka_errors
+from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+
+from mbframework_kafka.outcome import BLOCKS
+from mbframework_kafka.reach import Address
+
+#: Seconds that an ended producer's thread has to go away before it is left to do so alone.
+_PATIENCE_S = 1.0
+
+
+class _Manager(KafkaConnectionManager):  # type: ignore[misc] # kafka-python is not typed
+    """kafka-python's connections, with three of its gaps closed.
+
+    What a broker said just before it hung up is read, such as "wrong password". That a broker refused us is
+    kept in ``refusal`` until one lets us in, and ends the first connecting at once. The socket of a connection
+    that failed is closed; the library leaves it to the garbage collector, once for each attempt of an outage.
+    """
+
+    refusal: Exception | None = None
+
+    def get_connection(self, node_id: Any, *arguments: Any, **named: Any) -> Any:
+        if self.refusal is not None and not self.bootstrapped:
+            raise self.refusal
+        before = self._conns.get(node_id)
+        connection = super().get_connection(node_id, *arguments, **named)
+        if connection is not before:
+            connection.close_future.add_errback(self._lost)
+            connection.init_future.add_callback(self._let_in)
+        return connection
+
+    def _lost(self, error: Exception) -> None:
+        if isinstance(error, BLOCKS):
+            self.refusal = error
+
+    def _let_in(self, _: object) -> None:
+        self.refusal = None
+
+    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+        try:
+            transport = await super()._build_transport(node, timeout_at=timeout_at)
+        except kafka_errors.KafkaError as error:
+            _close_sockets(error)
+            raise
+        receive = transport._sock_recv
+
+        def receive_to_the_end() -> tuple[bytes, Exception | None]:
+            data, error = receive()
+            # With data the error waits: the next call meets it again.
+            return data, None if data else error
+
+        transport._sock_recv = receive_to_the_end
+        return transport
+
+
+def _close_sockets(error: BaseException) -> None:
+    """Close the sockets that the functions on the way of an error held."""
+    cause: BaseException | None = error
+    while cause is not None:
+        for frame, _ in walk_tb(cause.__traceback__):
+            for left in frame.f_locals.values():
+                if isinstance(left, socket):
+                    left.close()
+        cause = cause.__context__
+
+
+class Connection:
+    """A producer that has reached its cluster.
+
+    :raises kafka.errors.KafkaError: it was not reached, or refused us; nothing is left behind.
+    :raises ValueError, RuntimeError: the settings do not fit together or do not fit the broker.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        clients: list[KafkaNetClient] = []
+        managers: list[_Manager] = []
+
+        def client(**configuration: Any) -> KafkaNetClient:
+            net = NetworkSelector(**configuration)
+            managers.append(_Manager(net, **configuration))
+            made = KafkaNetClient(net=net, manager=managers[0], **configuration)
+            clients.append(made)
+            # KafkaProducer takes this option and does not pass it on.
+            made.cluster.config["allow_auto_create_topics"] = settings["allow_auto_create_topics"]
+            return made
+
+        try:
+            self.producer = KafkaProducer(**settings, kafka_client=client)
+        except BaseException:
+            for opened in clients:
+                opened.close()
+            raise
+        self._client = clients[0]
+        self._manager = managers[0]
+        self._cluster = self._client.cluster
+        self._ended = False
+
+    @property
+    def cluster_id(self) -> str:
+        """The id that the cluster gave itself; "" for those before Kafka 0.10.1."""
+        return self._cluster.cluster_id or ""
+
+    @property
+    def version(self) -> str:
+        """The broker's version as far as its protocol tells."""
+        return ".".join(map(str, self.producer.config["api_version"]))
+
+    def partitions(self, topic: str) -> list[int] | None:
+        """The partitions of a topic, ascending; None where the cluster has not told within ``MAX_BLOCK_MS``.
+
+        :raises kafka.errors.AuthorizationError: we may not know.
+        """
+        try:
+            return sorted(self.producer.partitions_for(topic))
+        except kafka_errors.RetriableError:
+            return None
+
+    def writable(self, topic: str) -> list[int]:
+        """Those of a topic's partitions that have a leader."""
+        return sorted(self._cluster.available_partitions_for_topic(topic) or ())
+
+    def refresh(self, timeout: float) -> bool:
+        """Ask for metadata; whether the cluster answered within ``timeout`` seconds."""
+        done = threading.Event()
+        future = self._cluster.request_update()
+        future.add_both(lambda _: done.set())
+        self.producer._sender.wakeup()
+        return done.wait(timeout) and bool(future.succeeded())
+
+    def refusal(self) -> Exception | None:
+        """Why a broker does not let us in any more; None while all do."""
+        return self._manager.refusal
+
+    def connected(self) -> bool:
+        """Whether a connection to any of the brokers stands, as far as is known."""
+        return any(self._client.connected(broker.node_id) for broker in self._cluster.brokers())
+
+    def brokers(self) -> list[Address]:
+        """Where the cluster says that its brokers are."""
+        return [(broker.host, broker.port) for broker in self._cluster.brokers()]
+
+    def end(self, timeout: float = _PATIENCE_S) -> None:
+        """Give up whatever is pending, whose futures fail, and close; waits at most ``timeout`` seconds."""
+        if self._ended:
+            return
+        self._ended = True
+        producer = self.producer
+        producer._sender.force_close()
+        producer._sender.join(timeout)
+        # KafkaProducer.close() would flush, and raise where the thread has not ended yet.
+        producer._unregister_cleanup()
+        producer._closed = True

@@ -1,0 +1,347 @@
+"""The Kafka provider.
+
+Promises:
+
+- Ordering domain: a partition. Messages reach it in the batch's order, also across failures and rebuilt producers.
+- ``send()`` returns when all messages are acknowledged, and within ``send_timeout`` in any case, plus a few seconds.
+- A message that Kafka will never take is rejected alone. Missing rights and unknown topics block; they reject nothing.
+- After an error of the broker the producer is thrown away, and the next ``send()`` makes a new one: kafka-python's
+  idempotent producer is dead for good after one such error, or wedged after an expired batch.
+
+kafka-python's producer keeps what it was given and would send it whenever the broker returns. Whoever stops waiting
+must therefore end the producer, or the retry would overtake or repeat it.
+
+Threads: the sender's, and ``close()`` from any. kafka-python's own thread does the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from threading import Event
+
+import kafka
+from kafka import errors as kafka_errors
+from kafka.util import ensure_valid_topic_name
+
+from mbframework.errors import ProviderUnusable, SendFailed
+from mbframework.message import Batch
+from mbframework.provider import Context, Provider
+from mbframework_kafka import KafkaOptions
+from mbframework_kafka.connection import Connection
+from mbframework_kafka.delivery import Delivery, SendPath
+from mbframework_kafka.outcome import BLOCKS, NotAcknowledged, Outcome, judge
+from mbframework_kafka.placement import place
+from mbframework_kafka.reach import CertificateRefused, addresses, obstacle
+from mbframework_kafka.settings import producer_settings
+
+#: What the record batch adds to a message at most, beyond its key, value and header block, in bytes.
+_OVERHEAD = 128
+#: Seconds that acknowledgements have left to come once the buffer is closing.
+_STOPPING_GRACE_S = 2.0
+#: Seconds between looks at whether to go on waiting.
+_LOOK_S = 0.1
+
+
+class KafkaProvider(Provider):
+    """Delivers a lane to Kafka; see the module.
+
+    :raises ConfigurationError: the options do not make sense to kafka-python; nothing was connected.
+    :raises MissingRequirement: the compression's library is not installed.
+    """
+
+    def __init__(self, options: KafkaOptions) -> None:
+        self._options = options
+        self._settings = producer_settings(options)
+        self._delivery: Delivery = SendPath()
+        self._context = Context(buffer_id="0" * 32, lane="", run=b"\0" * 16)
+        self._connection: Connection | None = None
+        self._closed = Event()
+        self._facts: dict[str, str] = {}
+        self._cluster_id = ""
+        self.max_message_bytes = options.max_request_size - _OVERHEAD
+
+    # -- opening and closing -------------------------------------------------------------------
+
+    def open(self, context: Context) -> None:
+        """Reach the cluster once, so that a wrong address, password or certificate shows now."""
+        self._context = context
+        self._closed.clear()
+        if self._options.tls and not self._options.tls_verify:
+            context.logger.warning("kafka: tls_verify=false: the broker's certificate is not checked")
+        self._connect()
+
+    def destination(self) -> str:
+        """The id of the cluster."""
+        return self._cluster_id
+
+    def describe(self) -> Mapping[str, str]:
+        """Path, versions, limits, security."""
+        return self._facts
+
+    def close(self, timeout: float) -> None:
+        """End the producer. A ``send()`` in another thread fails soon after, as uncertain."""
+        self._closed.set()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.end(timeout)
+
+    def idle(self) -> None:
+        """Without a standing connection, knock at every known broker; where none answers the cluster is gone."""
+        connection = self._connection
+        if connection is not None and (refusal := connection.refusal()):
+            self._drop()
+            raise SendFailed(f"Kafka refuses us: {refusal}", undelivered=(), provider="kafka") from refusal
+        if connection is None or connection.connected() or self._settings.get("proxy_url"):
+            return
+        # Without TLS: whether somebody listens is all that matters, and a handshake costs the broker more.
+        places = {*connection.brokers(), *addresses(self._options.hosts)}
+        if reason := obstacle(places, self._options.connect_timeout / len(places)):
+            raise SendFailed(f"Kafka is gone: {reason}", undelivered=(), provider="kafka")
+
+    def _connect(self) -> Connection:
+        if self._connection is not None:
+            return self._connection
+        if self._closed.is_set():
+            raise SendFailed("the provider is closed; open() it first", provider="kafka")
+        # kafka-python takes its time to find out that nobody is there, and logs each attempt as an error.
+        self._knock()
+        try:
+            connection = Connection(self._settings)
+        except BLOCKS as error:
+            raise self._unusable(error) from error
+        except kafka_errors.KafkaError as error:
+            tls = "" if self._options.tls else "; does it expect TLS (tls=true)?"
+            raise SendFailed(
+                f"{', '.join(self._options.hosts)} takes connections, but does not answer as a Kafka broker within"
+                f" {self._options.connect_timeout:g} s: {error}{tls}",
+                provider="kafka",
+            ) from error
+        except (ValueError, RuntimeError) as error:
+            # Options that contradict each other, or a broker too old for them: only known now.
+            raise ProviderUnusable(f"kafka-python refuses these options: {error}", provider="kafka") from error
+        self._connection = connection
+        if self._closed.is_set():
+            # close() came while we connected, and found nothing to end.
+            self.close(0.0)
+            raise SendFailed("closed while connecting to Kafka", provider="kafka")
+        self._cluster_id = connection.cluster_id
+        tls = ("on" if self._options.tls_verify else "on, not verified") if self._options.tls else "off"
+        self._facts = {
+            "path": self._delivery.path,
+            "client": f"kafka-python {kafka.__version__}",
+            "cluster": connection.cluster_id,
+            "broker": connection.version,
+            "max_request_size": f"{self._options.max_request_size} bytes",
+            "security": f"tls {tls}, sasl {self._settings.get('sasl_mechanism', 'off')}",
+        }
+        return connection
+
+    def _unusable(self, error: BaseException) -> ProviderUnusable:
+        hint = ""
+        if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
+            hint = f"; check user name, password and mechanism ({self._settings.get('sasl_mechanism')})"
+        elif isinstance(error, kafka_errors.ClusterAuthorizationFailedError):
+            hint = "; grant IdempotentWrite on the cluster, or set client.enable_idempotence=false"
+        elif isinstance(error, kafka_errors.AuthorizationError):
+            hint = "; grant Write and Describe on the topic"
+        return ProviderUnusable(f"Kafka refuses us: {error}{hint}", provider="kafka")
+
+    def _knock(self) -> None:
+        """Return where a broker takes connections, and with TLS shows a certificate that we accept."""
+        if self._settings.get("proxy_url"):
+            return
+        hosts = self._options.hosts
+        timeout_s = self._options.connect_timeout / len(hosts)
+        try:
+            reason = obstacle(addresses(hosts), timeout_s, self._settings.get("ssl_context"))
+        except CertificateRefused as refused:
+            raise ProviderUnusable(
+                f"the broker's certificate was refused: {refused}; check tls_ca and the host names", provider="kafka"
+            ) from refused
+        if reason is not None:
+            raise SendFailed(f"Kafka cannot be reached: {reason}", provider="kafka")
+
+    def _drop(self) -> None:
+        """Throw the producer away, with whatever it still holds; the next use makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.end()
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def send(self, batch: Batch) -> None:
+        """Deliver the batch.
+
+        :raises SendFailed: ``undelivered`` are a suffix of each partition; ``uncertain`` after a timeout.
+        :raises ProviderUnusable: a topic is unknown, or we may not write, and nothing was delivered.
+        """
+        patience = _Patience(self._options.send_timeout, self._context.stopping, self._closed)
+        rejected = self._oversized(batch)
+        partitions, misplaced = self._place(batch, patience)
+        rejected.update({index: why for index, why in misplaced.items() if index not in rejected})
+        indices = [i for i in range(len(batch)) if i not in rejected] if rejected else range(len(batch))
+        outcome = self._settle(batch, indices, partitions, rejected, patience)
+        error = outcome.error
+        delivered = len(batch) - len(outcome.undelivered) - len(rejected)
+        if isinstance(error, BLOCKS) and not delivered and not rejected:
+            raise self._unusable(error) from error
+        if outcome.undelivered:
+            raise SendFailed(
+                f"{len(outcome.undelivered)} of {len(batch)} messages were not delivered: {error}",
+                undelivered=outcome.undelivered, rejected=rejected, uncertain=outcome.uncertain, provider="kafka",
+            ) from error  # fmt: skip
+        if rejected:
+            first = min(rejected)
+            raise SendFailed(
+                f"{len(rejected)} of {len(batch)} messages were rejected, the first: {rejected[first]}",
+                undelivered=(), rejected=rejected, provider="kafka",
+            )  # fmt: skip
+
+    def _oversized(self, batch: Batch) -> dict[int, str]:
+        """Messages above our own limit: they must not reach the producer."""
+        limit = self._options.max_request_size - _OVERHEAD
+        rejected = {}
+        for index, (key, value, headers) in enumerate(zip(batch.keys, batch.values, batch.header_blocks, strict=True)):
+            size = len(value or b"") + len(key or b"") + len(headers or b"")
+            if size > limit:
+                rejected[index] = f"{size} bytes; max_request_size lets {limit} through"
+        return rejected
+
+    def _place(self, batch: Batch, patience: _Patience) -> tuple[list[int], dict[int, str]]:
+        """The partition of every message, and those that have no place. Waits for unknown topics."""
+        connection = self._connect()
+        partitions: dict[str, list[int]] = {}
+        illegal: dict[str, str] = {}
+        for topic in dict.fromkeys(batch.topics):
+            try:
+                ensure_valid_topic_name(topic)
+            except ValueError as error:
+                illegal[topic] = str(error)
+            else:
+                partitions[topic] = self._partitions(connection, topic, patience)
+        writable = {topic: connection.writable(topic) for topic in partitions}
+        placed, misplaced = place(batch, partitions, writable)
+        if misplaced and connection.refresh(self._options.connect_timeout):
+            # The topic may have grown since we last looked.
+            grown = {topic: connection.partitions(topic) or known for topic, known in partitions.items()}
+            placed, misplaced = place(batch, grown, writable)
+        if illegal:
+            misplaced |= {i: illegal[topic] for i, topic in enumerate(batch.topics) if topic in illegal}
+        return placed, misplaced
+
+    def _partitions(self, connection: Connection, topic: str, patience: _Patience) -> list[int]:
+        deadline = time.monotonic() + self._options.connect_timeout
+        while True:
+            try:
+                found = connection.partitions(topic)
+            except BLOCKS as error:
+                self._drop()
+                raise self._unusable(error) from error
+            except kafka_errors.KafkaError as error:
+                self._drop()
+                raise SendFailed(
+                    f"the partitions of topic {topic!r} are not known: {error}", provider="kafka"
+                ) from error
+            if found is not None:
+                return found
+            if refusal := connection.refusal():
+                self._drop()
+                raise self._unusable(refusal) from refusal
+            if time.monotonic() > deadline or not patience.left():
+                break
+        answered = connection.refresh(_LOOK_S * 5)
+        self._drop()
+        if not answered:
+            raise SendFailed(f"Kafka does not answer when asked for topic {topic!r}", provider="kafka")
+        automatic = "did not create it" if self._options.create_topics else "was not to create it (create_topics)"
+        raise ProviderUnusable(
+            f"topic {topic!r} does not exist, and the cluster {automatic}; create it with"
+            f" kafka-topics.sh --create --topic {topic}",
+            provider="kafka",
+        )
+
+    def _settle(
+        self, batch: Batch, indices: Sequence[int], partitions: Sequence[int], rejected: dict[int, str],
+        patience: _Patience,
+    ) -> Outcome:  # fmt: skip
+        """Deliver what can be delivered of ``indices``, and add to ``rejected`` what the broker refuses.
+
+        kafka-python fails everything it holds with the refusal of one message: so what is left is sent again in
+        halves, in order, until the refused one stands alone.
+        """
+        domains = list(zip(batch.topics, partitions, strict=True))
+        waiting = [list(indices)]
+        while waiting:
+            part = waiting.pop()
+            outcome = judge(part, domains, self._deliver(batch, part, partitions, patience))
+            if not outcome.undelivered:
+                continue
+            self._drop()
+            if not outcome.refused or not patience.left():
+                # Partitions that would still have worked wait too: the next send() takes all of them up again.
+                outcome.undelivered = sorted([*outcome.undelivered, *(i for later in waiting for i in later)])
+                return outcome
+            if len(part) == 1:
+                rejected[part[0]] = f"refused by Kafka: {outcome.error}"
+                continue
+            half = (len(outcome.undelivered) + 1) // 2
+            waiting += [outcome.undelivered[half:], outcome.undelivered[:half]]
+            waiting = [later for later in waiting if later]
+        return Outcome()
+
+    def _deliver(
+        self, batch: Batch, indices: Sequence[int], partitions: Sequence[int], patience: _Patience
+    ) -> dict[int, BaseException]:
+        """One attempt; the errors by index."""
+        try:
+            connection = self._connect()
+        except (SendFailed, ProviderUnusable) as error:
+            # Earlier parts of the batch may have been delivered: they must not be counted out.
+            return dict.fromkeys(indices, kafka_errors.BrokerNotAvailableError(str(error)))
+        errors: dict[int, BaseException] = {}
+        try:
+            receipts = self._delivery.deliver(connection.producer, batch, indices, partitions)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the producer holds messages that would still go out
+            self._drop()
+            return dict.fromkeys(indices, error)
+        for receipt in receipts:
+            future = receipt.future
+            while not future.is_done and connection.refusal() is None and (left := patience.left()):
+                # Broad: get() raises what the future keeps, and that is read below.
+                with contextlib.suppress(Exception):
+                    future.get(timeout=min(_LOOK_S, left))
+            if not future.is_done:
+                errors.update(dict.fromkeys(receipt.indices, connection.refusal() or patience.error()))
+            elif future.exception is not None:
+                errors.update(dict.fromkeys(receipt.indices, future.exception))
+        return errors
+
+
+class _Patience:
+    """How long ``send()`` may still wait: until its deadline, less once the buffer is closing, none once closed."""
+
+    def __init__(self, timeout_s: float, stopping: Event, closed: Event) -> None:
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+        self._stopping = stopping
+        self._hurried = False
+        self._closed = closed
+
+    def left(self) -> float:
+        """Seconds; 0.0 when there are none."""
+        if self._closed.is_set():
+            return 0.0
+        now = time.monotonic()
+        if self._stopping.is_set() and not self._hurried:
+            self._hurried = True
+            self._deadline = min(self._deadline, now + _STOPPING_GRACE_S)
+        return max(0.0, self._deadline - now)
+
+    def error(self) -> NotAcknowledged:
+        """Why the wait ended."""
+        if self._closed.is_set():
+            return NotAcknowledged("closed before the broker acknowledged them")
+        within = "before the buffer closed" if self._hurried else f"within {self._timeout_s:g} s"
+        return NotAcknowledged(f"the broker did not acknowledge them {within}")

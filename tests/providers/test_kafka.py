@@ -1,0 +1,224 @@
+"""The Kafka provider against a real broker that is well: what arrives, where, and what is refused."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from mbframework_kafka import KafkaOptions
+from mbframework_kafka.provider import KafkaProvider
+
+from mbframework.errors import ProviderUnusable, SendFailed
+from mbframework.message import NO_TIMESTAMP, pack_headers
+from mbframework.provider import Context
+from mbframework.testing.kafka import KafkaBroker
+from tests.providers.kafka_batches import NewTopic, make_batch
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def provider(kafka_broker: KafkaBroker) -> Iterator[KafkaProvider]:
+    """A provider that is open."""
+    made = KafkaProvider(KafkaOptions(hosts=(kafka_broker.bootstrap,)))
+    made.open(Context(buffer_id="0" * 32, lane="0", run=b"\0" * 16))
+    yield made
+    made.close(5)
+
+
+def test_everything_of_a_message_survives(
+    provider: KafkaProvider, kafka_broker: KafkaBroker, kafka_topic: NewTopic
+) -> None:
+    topic = kafka_topic(partitions=3)
+    headers = [("trace", b"1"), ("trace", b"2"), ("none", None), ("empty", b""), ("ünïcode", b"\xff")]
+    at = 1_700_000_000_123 * MS
+    provider.send(
+        make_batch(
+            topic,
+            [b"plain", b"", None, b"with headers", None, b"timed"],
+            keys=[None, b"", b"tombstone", b"k", None, None],
+            header_blocks=[None, None, None, pack_headers(headers), pack_headers([("only", None)]), None],
+            timestamps=[NO_TIMESTAMP] * 5 + [at + 999_999],
+            partitions=[1] * 6,
+        )
+    )
+    records = kafka_broker.read_all(topic)
+    assert [(r.partition, r.key, r.value, r.headers) for r in records] == [
+        (1, None, b"plain", ()),
+        (1, b"", b"", ()),
+        (1, b"tombstone", None, ()),
+        (1, b"k", b"with headers", tuple(headers)),
+        (1, None, None, (("only", None),)),
+        (1, None, b"timed", ()),
+    ]
+    assert records[5].timestamp == at // MS
+    assert abs(records[0].timestamp - time.time() * 1000) < 60_000
+
+
+def test_keys_go_where_every_kafka_client_puts_them(
+    provider: KafkaProvider, kafka_broker: KafkaBroker, kafka_topic: NewTopic
+) -> None:
+    from kafka import KafkaProducer
+
+    topic, reference = kafka_topic(partitions=7), kafka_topic(partitions=7)
+    keys = [random.randbytes(length) for length in range(150)]
+    provider.send(make_batch(topic, keys, keys=keys))
+    producer = KafkaProducer(bootstrap_servers=kafka_broker.bootstrap)
+    for key in keys:
+        producer.send(reference, key=key, value=key)
+    producer.flush()
+    producer.close()
+    ours = {r.key: r.partition for r in kafka_broker.read_all(topic)}
+    assert ours == {r.key: r.partition for r in kafka_broker.read_all(reference)}
+    assert len(set(ours.values())) == 7
+
+
+def test_messages_without_key_share_a_partition_per_batch_and_use_all(
+    provider: KafkaProvider, kafka_broker: KafkaBroker, kafka_topic: NewTopic
+) -> None:
+    topic = kafka_topic(partitions=3)
+    for number in range(30):
+        provider.send(make_batch(topic, [b"%d" % number] * 5))
+    placed: dict[bytes | None, set[int]] = {}
+    for record in kafka_broker.read_all(topic):
+        placed.setdefault(record.value, set()).add(record.partition)
+    assert [len(partitions) for partitions in placed.values()] == [1] * 30
+    assert set().union(*placed.values()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_compression(compression: Any, kafka_broker: KafkaBroker, kafka_topic: NewTopic) -> None:
+    topic = kafka_topic()
+    values = [b"compress me %d" % i * 20 for i in range(2_000)]
+    provider = KafkaProvider(KafkaOptions(hosts=(kafka_broker.bootstrap,), compression=compression))
+    try:
+        provider.send(make_batch(topic, values))
+    finally:
+        provider.close(5)
+    assert [r.value for r in kafka_broker.read_all(topic)] == values
+
+
+def test_an_empty_batch_is_delivered(provider: KafkaProvider) -> None:
+    provider.send(make_batch("unused", []))
+
+
+def test_oversized_messages_are_rejected_alone(kafka_broker: KafkaBroker, kafka_topic: NewTopic) -> None:
+    """Once by our own limit, once by the topic's, which only the broker knows; the producer survives both."""
+    topic = kafka_topic(config={"max.message.bytes": "20000"})
+    provider = KafkaProvider(KafkaOptions(hosts=(kafka_broker.bootstrap,), max_request_size=200_000))
+    values = [b"%d" % i for i in range(500)]
+    for index in (3, 77, 499):
+        values[index] = b"x" * 50_000
+    values[200] = b"y" * 300_000
+    try:
+        with pytest.raises(SendFailed) as caught:
+            provider.send(make_batch(topic, values))
+        assert sorted(caught.value.rejected) == [3, 77, 200, 499]
+        assert "200000" not in caught.value.rejected[3]
+        assert "max_request_size" in caught.value.rejected[200]
+        assert caught.value.undelivered == ()
+        provider.send(make_batch(topic, [b"after"]))
+    finally:
+        provider.close(5)
+    expected = [v for i, v in enumerate(values) if i not in caught.value.rejected]
+    assert [r.value for r in kafka_broker.read_all(topic)] == [*expected, b"after"]
+
+
+def test_the_largest_message_passes_and_one_byte_more_is_rejected(
+    provider: KafkaProvider, kafka_broker: KafkaBroker, kafka_topic: NewTopic
+) -> None:
+    topic = kafka_topic()
+    limit = provider.max_message_bytes
+    assert limit is not None
+    headers = pack_headers([(f"h{i}", b"v") for i in range(1_000)])
+    provider.send(make_batch(topic, [b"v" * (limit - len(headers) - 1)], keys=[b"k"], header_blocks=[headers]))
+    with pytest.raises(SendFailed) as caught:
+        provider.send(make_batch(topic, [b"v" * (limit + 1), b"next"]))
+    assert list(caught.value.rejected) == [0]
+    assert [len(r.value or b"") for r in kafka_broker.read_all(topic)] == [limit - len(headers) - 1, 4]
+
+
+def test_invalid_records_are_rejected_alone(
+    provider: KafkaProvider, kafka_broker: KafkaBroker, kafka_topic: NewTopic
+) -> None:
+    """A compacted topic takes no message without a key."""
+    compacted, other = kafka_topic(config={"cleanup.policy": "compact"}), kafka_topic()
+    topics = [compacted, other] * 50
+    keys = [b"%d" % i for i in range(100)]
+    values = [b"v%d" % i for i in range(100)]
+    with_key: list[bytes | None] = [*keys]
+    with_key[40] = with_key[81] = None
+    with pytest.raises(SendFailed) as caught:
+        provider.send(make_batch(topics, values, keys=with_key))
+    assert sorted(caught.value.rejected) == [40]
+    assert caught.value.undelivered == ()
+    assert [r.value for r in kafka_broker.read_all(compacted)] == [values[i] for i in range(0, 100, 2) if i != 40]
+    assert [r.value for r in kafka_broker.read_all(other)] == values[1::2]
+
+
+def test_wrong_topics_and_partitions_are_rejected_alone(
+    provider: KafkaProvider, kafka_broker: KafkaBroker, kafka_topic: NewTopic
+) -> None:
+    topic = kafka_topic(partitions=2)
+    with pytest.raises(SendFailed) as caught:
+        provider.send(
+            make_batch([topic, "no spaces, please", topic, topic], [b"1", b"2", b"3", b"4"], partitions=[0, -1, 9, 1])
+        )
+    assert sorted(caught.value.rejected) == [1, 2]
+    assert "partition 9" in caught.value.rejected[2]
+    assert [r.value for r in kafka_broker.read_all(topic)] == [b"1", b"4"]
+
+
+def test_a_grown_topic_is_noticed(provider: KafkaProvider, kafka_broker: KafkaBroker, kafka_topic: NewTopic) -> None:
+    from kafka.admin import KafkaAdminClient
+
+    topic = kafka_topic()
+    provider.send(make_batch(topic, [b"1"], partitions=[0]))
+    admin = KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap)
+    admin.create_partitions({topic: 3})
+    admin.close()
+    provider.send(make_batch(topic, [b"2"], partitions=[2]))
+    assert [(r.partition, r.value) for r in kafka_broker.read_all(topic)] == [(0, b"1"), (2, b"2")]
+
+
+def test_an_unknown_topic_blocks_and_rejects_nothing(kafka_broker: KafkaBroker, kafka_topic: NewTopic) -> None:
+    known = kafka_topic()
+    options = KafkaOptions(hosts=(kafka_broker.bootstrap,), create_topics=False, connect_timeout=1)
+    provider = KafkaProvider(options)
+    try:
+        with pytest.raises(ProviderUnusable, match="'nowhere' does not exist.*kafka-topics.sh"):
+            provider.send(make_batch([known, "nowhere"], [b"1", b"2"]))
+    finally:
+        provider.close(5)
+    assert kafka_broker.read_all(known) == []
+
+
+def test_what_the_status_shows(provider: KafkaProvider, kafka_broker: KafkaBroker) -> None:
+    facts = provider.describe()
+    assert facts["path"] == "send"
+    assert facts["client"].startswith("kafka-python 3.0.")
+    assert provider.destination() == facts["cluster"] != ""
+    assert provider.check().ok
+
+
+def test_a_lane_leaves_nothing_behind(kafka_broker: KafkaBroker, kafka_topic: NewTopic) -> None:
+    """Also after a failed open; the fixture of all tests looks for threads and sockets."""
+    options = KafkaOptions(hosts=(kafka_broker.bootstrap,))
+    provider = KafkaProvider(options)
+    context = Context(buffer_id="0" * 32, lane="0", run=b"\0" * 16)
+    provider.open(context)
+    provider.send(make_batch(kafka_topic(), [b"1"]))
+    provider.close(5)
+    provider.close(5)
+    nobody = KafkaProvider(replace(options, hosts=("127.0.0.1:1",), connect_timeout=0.5))
+    started = time.monotonic()
+    with pytest.raises(SendFailed, match="127.0.0.1:1: Connection refused"):
+        nobody.open(context)
+    assert time.monotonic() - started < 3
+    nobody.close(5)
+    gc.collect()

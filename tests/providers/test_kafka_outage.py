@@ -1,0 +1,180 @@
+"""The Kafka provider against a real broker that is killed, frozen and brought back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from mbframework_kafka import KafkaOptions
+from mbframework_kafka.provider import KafkaProvider
+
+from mbframework.errors import SendFailed
+from mbframework.provider import Context
+from mbframework.testing.kafka import KafkaBroker
+from tests.providers.kafka_batches import NewTopic, deliver, make_batch
+
+NewProvider = Callable[..., KafkaProvider]
+
+
+@pytest.fixture
+def stopping() -> threading.Event:
+    """What the buffer sets when it closes."""
+    return threading.Event()
+
+
+@pytest.fixture
+def new_provider(kafka_control: KafkaBroker, stopping: threading.Event) -> Iterator[NewProvider]:
+    """Makes an open provider with the options given; it is closed afterwards."""
+    made = []
+
+    def create(**options: Any) -> KafkaProvider:
+        provider = KafkaProvider(KafkaOptions(hosts=(kafka_control.bootstrap,), **options))
+        provider.open(Context(buffer_id="0" * 32, lane="0", run=b"\0" * 16, stopping=stopping))
+        made.append(provider)
+        return provider
+
+    yield create
+    for provider in made:
+        provider.close(5)
+
+
+@pytest.fixture
+def sender() -> Iterator[ThreadPoolExecutor]:
+    """One thread that plays the lane's sender."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def repeats_of(broker: KafkaBroker, topic: str, values: list[bytes]) -> int:
+    """Check that every value arrived, in order within its partition but for repeats; how many were repeats."""
+    records = broker.read_all(topic)
+    first_arrivals: dict[int, list[bytes]] = {}
+    seen: set[bytes] = set()
+    for record in records:
+        assert record.value is not None
+        if record.value not in seen:
+            first_arrivals.setdefault(record.partition, []).append(record.value)
+        seen.add(record.value)
+    assert seen == set(values)
+    for arrived in first_arrivals.values():
+        assert arrived == sorted(arrived)
+    return len(records) - len(values)
+
+
+@pytest.mark.parametrize("send_timeout", [30.0, 0.7], ids=["waits for the broker", "gives up and sends again"])
+def test_killed_while_sending(
+    send_timeout: float,
+    kafka_control: KafkaBroker,
+    kafka_topic: NewTopic,
+    new_provider: NewProvider,
+    sender: ThreadPoolExecutor,
+) -> None:
+    """kill -9 twice: nothing is lost, the order holds, and a batch is repeated only where the answer was uncertain."""
+    topic, kills, size = kafka_topic(partitions=3), 2, 500
+    provider = new_provider(send_timeout=send_timeout)
+    values = [b"%06d" % i for i in range(40_000)]
+    done = sender.submit(deliver, provider, topic, values, size)
+    for _ in range(kills):
+        time.sleep(0.3)  # the kill is to come in the middle of any send
+        kafka_control.kill()
+        time.sleep(1.0)
+        assert not done.done(), "everything was delivered before the kill"
+        kafka_control.restart()
+    doubtful = done.result(60)
+    repeated = repeats_of(kafka_control, topic, values)
+    assert repeated <= doubtful
+    assert repeated <= (kills * size if send_timeout < 1 else 0)
+
+
+def test_frozen(kafka_control: KafkaBroker, kafka_topic: NewTopic, new_provider: NewProvider) -> None:
+    topic = kafka_topic()
+    provider = new_provider(send_timeout=1.0)
+    provider.send(make_batch(topic, [b"0"]))
+    kafka_control.freeze()
+    started = time.monotonic()
+    with pytest.raises(SendFailed, match="did not acknowledge them within 1 s") as caught:
+        provider.send(make_batch(topic, [b"1", b"2"]))
+    assert time.monotonic() - started < 4
+    assert caught.value.undelivered == [0, 1]
+    assert caught.value.uncertain
+    with pytest.raises(SendFailed, match="does not answer as a Kafka broker"):
+        provider.send(make_batch(topic, [b"1", b"2"]))
+    assert time.monotonic() - started < 10
+    kafka_control.thaw()
+    deliver(provider, topic, [b"1", b"2"], 10)
+    assert repeats_of(kafka_control, topic, [b"0", b"1", b"2"]) <= 2
+
+
+def test_an_outage_of_any_length_does_not_wedge(
+    kafka_control: KafkaBroker, kafka_topic: NewTopic, new_provider: NewProvider
+) -> None:
+    """The provider gives up several times before the broker is back, and delivers at once then."""
+    topic = kafka_topic()
+    provider = new_provider(send_timeout=0.5, connect_timeout=0.5)
+    provider.send(make_batch(topic, [b"0"]))
+    kafka_control.kill()
+    reasons = []
+    for _ in range(5):
+        with pytest.raises(SendFailed) as caught:
+            provider.send(make_batch(topic, [b"1"]))
+        reasons.append(str(caught.value))
+    assert "did not acknowledge" in reasons[0]
+    assert all("Connection refused" in reason for reason in reasons[1:])
+    kafka_control.restart()
+    started = time.monotonic()
+    deliver(provider, topic, [b"1"], 10)
+    assert time.monotonic() - started < 3
+    assert repeats_of(kafka_control, topic, [b"0", b"1"]) <= 1
+
+
+def test_an_idle_lane_notices_that_the_broker_is_gone(
+    kafka_control: KafkaBroker, kafka_topic: NewTopic, new_provider: NewProvider
+) -> None:
+    topic = kafka_topic()
+    provider = new_provider()
+    provider.idle()
+    provider.send(make_batch(topic, [b"0"]))
+    provider.idle()
+    kafka_control.kill()
+    deadline = time.monotonic() + 5
+    with pytest.raises(SendFailed, match="Kafka is gone: .*Connection refused"):
+        while time.monotonic() < deadline:
+            provider.idle()
+            time.sleep(0.05)  # the sender calls it once a second
+    kafka_control.restart()
+    provider.idle()
+    deliver(provider, topic, [b"1"], 10)
+    assert repeats_of(kafka_control, topic, [b"0", b"1"]) == 0
+
+
+@pytest.mark.parametrize("ending", ["close", "stopping"])
+def test_a_stuck_send_ends(
+    ending: str,
+    kafka_control: KafkaBroker,
+    kafka_topic: NewTopic,
+    new_provider: NewProvider,
+    sender: ThreadPoolExecutor,
+    stopping: threading.Event,
+) -> None:
+    """Soon after another thread closes the provider, or once the buffer closes, with data pending."""
+    topic = kafka_topic()
+    provider = new_provider()
+    provider.send(make_batch(topic, [b"0"]))
+    kafka_control.freeze()
+    stuck = sender.submit(provider.send, make_batch(topic, [b"1"] * 10_000))
+    time.sleep(0.5)  # until it waits for acknowledgements, of which nothing tells
+    started = time.monotonic()
+    if ending == "close":
+        provider.close(1)
+    else:
+        stopping.set()
+    assert time.monotonic() - started < 1.5
+    error = stuck.exception(timeout=5)
+    assert isinstance(error, SendFailed)
+    assert error.uncertain
+    provider.close(1)
+    assert time.monotonic() - started < 6
