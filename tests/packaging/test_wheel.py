@@ -1,0 +1,166 @@
+"""What is in the wheel, and that it works where only the wheel and its base requirements are installed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from collections.abc import Iterable
+from email.message import Message
+from email.parser import Parser
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+PACKAGES = {
+    "mbframework",
+    "mbframework_fake",
+    "mbframework_fault",
+    "mbframework_file",
+    "mbframework_kafka",
+    "mbframework_sqlite",
+    "mbtui",
+}
+
+
+def build(output: Path, *options: str) -> list[Path]:
+    command = [sys.executable, "-m", "build", *options, "--no-isolation", "--outdir", str(output), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return sorted(output.iterdir())
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    (built,) = build(tmp_path_factory.mktemp("wheel"), "--wheel")
+    return built
+
+
+@pytest.fixture(scope="session")
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return Parser().parsestr(archive.read(name).decode())
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, metadata: Message, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of a new environment: the wheel and what it requires without extras, nothing else."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, str(wheel)], check=True, timeout=100)
+    (site_packages,) = folder.glob("lib/python3*/site-packages")
+    for name in base_requirements(metadata):
+        copy_distribution(name, site_packages)
+    return folder / "bin"
+
+
+def base_requirements(metadata: Message) -> list[str]:
+    required = metadata.get_all("Requires-Dist", [])
+    return sorted(re.split(r"[<>=!~ ;\[]", line)[0] for line in required if "extra ==" not in line)
+
+
+def copy_distribution(name: str, site_packages: Path) -> None:
+    """Copy an installed pure-Python distribution: quicker than a download, and needs no network."""
+    for file in distribution(name).files or []:
+        if ".." not in file.parts and "__pycache__" not in file.parts:
+            target = site_packages / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(str(file.locate()), target)
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False, timeout=60, env={}
+    )
+
+
+def below(names: Iterable[str]) -> set[str]:
+    return {name.partition("/")[0] for name in names}
+
+
+def test_top_level_names(wheel: Path, metadata: Message) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert below(names) == PACKAGES | {f"mbframework-{metadata['Version']}.dist-info"}
+    assert {name for name in names if not name.endswith(".py") and ".dist-info/" not in name} == {
+        "mbframework/py.typed"
+    }
+
+
+def test_metadata(wheel: Path, metadata: Message) -> None:
+    assert base_requirements(metadata) == ["click", "pluggy"]
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        *("kafka", "sqlite", "file", "fake", "fault"),
+        *("tui", "web", "prometheus", "otel", "testing", "all", "dev"),
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        folder = f"mbframework-{metadata['Version']}.dist-info"
+        assert "Apache License" in archive.read(f"{folder}/licenses/LICENSE").decode()
+        entry_points = archive.read(f"{folder}/entry_points.txt").decode()
+    assert set(entry_points.split("\n")) - {""} == {
+        "[console_scripts]",
+        "mb = mbframework.cli:main",
+        "mbtui = mbtui:main",
+        "[mbframework.providers]",
+        "fake = mbframework_fake",
+        "fault = mbframework_fault",
+        "file = mbframework_file",
+        "kafka = mbframework_kafka",
+        "sqlite = mbframework_sqlite",
+    }
+
+
+def test_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    again, source = build(tmp_path / "both")
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+        assert one.namelist() == other.namelist()
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names >= {"LICENSE", "README.md", "Makefile", ".ci/run", "tests/packaging/test_wheel.py", "docs/index.md"}
+    assert not any("__pycache__" in name or name.startswith((".venv", "docs/_build")) for name in names)
+
+
+@pytest.mark.parametrize("command", [("mb",), ("python", "-m", "mbframework")], ids=["mb", "python -m mbframework"])
+def test_command_line(installed: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    program, *rest = command
+    done = run(installed / program, *rest, "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("demo", "send", "drain", "status", "providers"):
+        assert re.search(rf"^  {name}\b", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_providers_are_found_by_entry_point(installed: Path, tmp_path: Path) -> None:
+    done = run(installed / "mb", "providers", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    listing = json.dumps(json.loads(done.stdout))
+    for name in ("kafka", "sqlite", "file", "fake", "fault"):
+        assert f'"{name}"' in listing
+
+
+def test_missing_client_library_names_the_command_that_installs_it(installed: Path, tmp_path: Path) -> None:
+    done = run(installed / "mb", "send", "outbox", "topic", "--provider", "kafka://127.0.0.1:9", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "pip install 'mbframework[kafka]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "outbox").exists()
+
+
+def test_dashboard_without_its_extra(installed: Path, tmp_path: Path) -> None:
+    for command in (["mbtui"], ["python", "-m", "mbtui"]):
+        done = run(installed / command[0], *command[1:], cwd=tmp_path)
+        assert done.returncode == 2
+        assert "pip install 'mbframework[tui]'" in done.stderr
+        assert "Traceback" not in done.stderr
