@@ -23,7 +23,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mbframework.config import Config
-from mbframework.engine import Engine, open_engine
+from mbframework.engine import Engine
 from mbframework.errors import BufferClosed, CloseIncomplete, ConfigurationError, MessageBufferError, MessageError
 from mbframework.files import Files
 from mbframework.intake import (
@@ -38,6 +38,7 @@ from mbframework.intake import (
     check_timestamp,
     check_topic,
 )
+from mbframework.opening import open_engine
 from mbframework.plugins.source import ProviderArgument, ProviderSource, resolve
 from mbframework.spool.recovery import GRANT
 

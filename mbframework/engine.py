@@ -19,13 +19,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mbframework import directory as directories
-from mbframework import lockfile
 from mbframework.deadletters import DeadLetters
 from mbframework.directory import Directory
 from mbframework.errors import (
-    BufferLocked,
-    ConfigurationError,
     FlushTimeout,
     ModeError,
     SenderStuck,
@@ -64,7 +60,7 @@ class Engine:
 
     def __init__(
         self, files: Files, config: Config, source: ProviderSource | None, directory: Directory, name: str,
-        writer_lock: LockFile, sender_lock: LockFile | None,
+        writer_lock: LockFile, sender_lock: LockFile | None, hub: ObserverHub | None,
     ) -> None:  # fmt: skip
         begun_at = files.boot_ns()
         self.files = files
@@ -75,6 +71,7 @@ class Engine:
         self.path = directory.lane_path(name)
         self._writer_lock = writer_lock
         self._sender_lock = sender_lock
+        self._hub = hub
         self._closing = threading.Lock()
         self.closed = False
         run, boot_id = files.random(16), files.boot_id()
@@ -126,7 +123,6 @@ class Engine:
         )
         self.lane.on_hand_over = self._handed_over
         self._seen_seek = begun.seek.next
-        self._hub = ObserverHub(config.observers) if config.observers else None
         scrub: Callable[[str], str] = source.scrub if source is not None else str
         self.writer_events = EventLog(
             files, os.path.join(self.path, layout.WRITER_EVENTS_FILE), directory=self.directory.path, lane=self.name,
@@ -616,7 +612,7 @@ class Engine:
             "epoch": lane.head.slot.epoch,
             "accepted": lane.accepted,
             "live_accepted": lane.live_accepted,
-            "spooled_frames": counters.frames,
+            "spooled": lane.spool.ordinal,
             "inline_prepared": counters.inline_prepared,
             "sealed": counters.sealed,
             "disk_error": lane.disk_error,
@@ -665,55 +661,3 @@ class Engine:
             "recovered", messages=backlog, size=size, segments=len(begun.segments), seconds=seconds,
             reason="; ".join(begun.notes),
         )  # fmt: skip
-
-
-def open_engine(files: Files, config: Config, source: ProviderSource | None) -> Engine:
-    """Open a lane of the buffer in ``config.directory``, as its writer and, with a source, its sender.
-
-    :raises DirectoryError: see the branches; BufferLocked names the holder.
-    """
-    if config.directory is None:
-        raise ConfigurationError(
-            "no directory is given; expected the path of the buffer's directory", option="directory"
-        )
-    if source is None and config.mode in MEMORY_ONLY:
-        raise ConfigurationError(
-            f"mode {config.mode!r} keeps nothing on disk and needs a provider; expected one, or mode 'always'",
-            option="mode",
-        )
-    directory = directories.prepare(files, config.directory, config)
-    refused = ""
-    for number in range(1, config.max_lanes + 1):
-        name = config.lane if number == 1 else f"{config.lane}-{number}"
-        path = directories.make_lane(files, directory, name, config)
-        writer_name = os.path.join(path, layout.WRITER_LOCK_FILE)
-        timeout = config.lock_timeout if number == 1 or not config.share else 0.0
-        writer_lock = LockFile.take(files, writer_name, timeout)
-        if writer_lock is None:
-            refused = refused or f"{writer_name} is held by {lockfile.describe(lockfile.holder(files, writer_name))}"
-            if config.share:
-                continue
-            break
-        sender_lock = None
-        try:
-            if source is not None:
-                sender_name = os.path.join(path, layout.SENDER_LOCK_FILE)
-                sender_lock = LockFile.take(files, sender_name, timeout)
-                if sender_lock is None:
-                    holder = lockfile.describe(lockfile.holder(files, sender_name))
-                    refused = refused or f"{sender_name} is held by {holder}"
-                    writer_lock.release()
-                    if config.share:
-                        continue
-                    break
-            return Engine(files, config, source, directory, name, writer_lock, sender_lock)
-        except BaseException:
-            writer_lock.release()
-            if sender_lock is not None:
-                sender_lock.release()
-            raise
-    raise BufferLocked(
-        f"{refused}; " + ("max_lanes is reached" if config.share else "share=True would take a lane of its own"),
-        path=directory.path,
-        holder=refused,
-    )

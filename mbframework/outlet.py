@@ -231,6 +231,7 @@ class Outlet:
     def _from_memory(self, count: int, may_go_live: Callable[[], bool]) -> Flight | None:
         lane = self._lane
         if lane is None:
+            self.empty_at = self._files.boot_ns()
             return None
         with self.ledger.lock, lane.lock:
             ledger, spool = self.ledger, lane.spool

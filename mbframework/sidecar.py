@@ -205,6 +205,10 @@ class DrainedLane:
 
     def empty(self) -> bool:
         """Whether everything that is on disk has been settled."""
+        if not self.outlet.empty_at:
+            return False
+        # The sender found nothing since the last look; the directory has the last word.
+        self.outlet.empty_at = 0
         known = recovery.survey(self._files, self.path)
         with self.ledger.lock:
             return self.ledger.flight is None and self.ledger.next >= known.spool_end

@@ -180,7 +180,12 @@ class SpoolReader:
 
     def _inside(self, next_: int) -> bool:
         header = self._header
-        return header is not None and header.first <= next_ and (self._end is None or next_ < self._end)
+        if header is None or next_ < header.first:
+            return False
+        if self._end is not None:
+            return next_ < self._end
+        # Without a known end only the next message is: farther on, another segment may have begun since.
+        return next_ <= self._at or (self._frame is not None and next_ <= self._frame.first + self._frame.count)
 
     def _enter(self, next_: int, ordinal: int, hint: tuple[int, int]) -> Gap | None:
         """Open the segment that holds ``next_``; a gap where the next readable one begins later."""
@@ -188,7 +193,8 @@ class SpoolReader:
         self.index.refresh()
         entry = self.index.at_or_before(next_)
         if entry is not None and self._use(entry):
-            if self._inside(next_):
+            # The listing is fresh: a segment without a successor is the last one there is.
+            if self._end is None or next_ < self._end:
                 if hint[0] == entry.first:
                     self._jump(hint[1], next_)
                 return None

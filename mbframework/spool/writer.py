@@ -141,8 +141,6 @@ class Counters:
 
     inline_prepared: int = 0
     sealed: int = 0
-    frames: int = 0
-    spooled: int = 0
 
 
 @dataclass(slots=True)
