@@ -14,7 +14,6 @@ Thread-safe: the object keeps no state but what never changes.
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 import stat
@@ -22,6 +21,13 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Final
+
+try:
+    import fcntl
+except ImportError as error:
+    raise ImportError(
+        "mbframework needs flock(), which this platform lacks; it runs on Linux, on macOS, and on Windows inside WSL"
+    ) from error
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 BROKEN: Final = frozenset({errno.EROFS, errno.EIO})

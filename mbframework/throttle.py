@@ -13,7 +13,7 @@ import random
 from dataclasses import dataclass, field
 
 #: The ramp never begins below this (messages per second).
-LEAST = 1000.0
+LEAST = 5000.0
 #: At this pace the ramp is over.
 UNLIMITED = 20e6
 _SLICE = 0.05
@@ -29,14 +29,14 @@ class Throttle:
     _free_at: float = 0.0
     _begun: float | None = None
     _first: float = 0.0
-    _doubling: float = 3.0
+    _doubling: float = 2.0
 
     def catch_up(self, now: float, intake: float) -> None:
         """The provider is back and there is a backlog; ``intake`` is the recent pace of writing."""
         if self.ramp and self._begun is None:
             self._begun = now
             self._first = max(LEAST, 2.0 * intake) * self.random.uniform(0.8, 1.2)
-            self._doubling = 3.0 * self.random.uniform(0.8, 1.2)
+            self._doubling = 2.0 * self.random.uniform(0.8, 1.2)
 
     def caught_up(self) -> None:
         """The backlog is gone, or the provider is."""
