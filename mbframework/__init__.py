@@ -9,10 +9,9 @@
 """
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from mbframework.aio import AsyncMessageBuffer
-from mbframework.buffer import MessageBuffer, install_sigterm
-from mbframework.config import Config
 from mbframework.errors import (
     BrokenPlugin,
     BufferClosed,
@@ -45,12 +44,17 @@ from mbframework.errors import (
     UnsafeDirectory,
     UnsupportedFormat,
 )
-from mbframework.message import Batch, Message, Position
-from mbframework.plugins import ProviderType, hookimpl, option
-from mbframework.provider import Context, Health, Provider
-from mbframework.sidecar import Sidecar
-from mbframework.status import BufferStatus, LaneStatus
-from mbframework.status import read as read_status
+
+if TYPE_CHECKING:
+    from mbframework.aio import AsyncMessageBuffer
+    from mbframework.buffer import MessageBuffer, install_sigterm
+    from mbframework.config import Config
+    from mbframework.message import Batch, Message, Position
+    from mbframework.plugins import ProviderType, hookimpl, option
+    from mbframework.provider import Context, Health, Provider
+    from mbframework.sidecar import Sidecar
+    from mbframework.status import BufferStatus, LaneStatus
+    from mbframework.status import read as read_status
 
 __version__ = "0.1.0"
 
@@ -104,6 +108,39 @@ __all__ = [
     "option",
     "read_status",
 ]
+
+#: Where the names are that are imported with their first use: `mb status` and a program that only reads a status need
+#: few of them.
+_LATE = {
+    "AsyncMessageBuffer": "aio.AsyncMessageBuffer",
+    "Batch": "message.Batch",
+    "BufferStatus": "status.BufferStatus",
+    "Config": "config.Config",
+    "Context": "provider.Context",
+    "Health": "provider.Health",
+    "LaneStatus": "status.LaneStatus",
+    "Message": "message.Message",
+    "MessageBuffer": "buffer.MessageBuffer",
+    "Position": "message.Position",
+    "Provider": "provider.Provider",
+    "ProviderType": "plugins.ProviderType",
+    "Sidecar": "sidecar.Sidecar",
+    "hookimpl": "plugins.hookimpl",
+    "install_sigterm": "buffer.install_sigterm",
+    "option": "plugins.option",
+    "read_status": "status.read",
+}
+
+
+def __getattr__(name: str) -> object:
+    """A public name, at its first use."""
+    home, _, attribute = _LATE.get(name, "").rpartition(".")
+    if not home:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{home}"), attribute)
+    globals()[name] = value
+    return value
+
 
 # A library says nothing unless the program asks it to.
 logging.getLogger("mbframework").addHandler(logging.NullHandler())

@@ -26,6 +26,7 @@ from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.ledger import Ledger
 from mbframework.lockfile import LockFile, describe, holder
+from mbframework.observers import ObserverHub
 from mbframework.outlet import Outlet
 from mbframework.provider import Context
 from mbframework.reporter import Reporter
@@ -48,6 +49,7 @@ class Sidecar:
     """Sends what is in ``config.directory`` through ``source``, lane by lane, until :meth:`stop`.
 
     :raises DirectoryError: the directory is not a buffer, or not safe.
+    :raises PluginError: an observer that the configuration names cannot be used.
     """
 
     def __init__(self, config: Config, source: ProviderSource, files: Files | None = None) -> None:
@@ -57,6 +59,7 @@ class Sidecar:
         if config.directory is None or not os.path.isdir(config.directory):
             raise NotABuffer(f"{config.directory} is not a directory; give the directory of a buffer")
         directories.read(self._files, os.path.abspath(config.directory))
+        self._hub = ObserverHub(config.observers) if config.observers else None
         self.directory: Directory = directories.prepare(self._files, config.directory, config)
         self._stopping = threading.Event()
         self.lanes: dict[str, DrainedLane] = {}
@@ -82,6 +85,8 @@ class Sidecar:
             settled = sum(lane.ledger.settled for lane in self.lanes.values())
             for lane in self.lanes.values():
                 lane.close(self._config.close_timeout)
+            if self._hub is not None:
+                self._hub.close(1.0)
         return settled
 
     def stop(self) -> None:
@@ -101,7 +106,11 @@ class Sidecar:
             try:
                 if recover:
                     self._recover(name, path)
-                lane = DrainedLane(self._files, self._config, self._source, self.directory, name, lock)
+                if recovery.read_seek(self._files, path) is None:
+                    # Its writer is only opening it: nothing can wait there yet. The next look finds it.
+                    lock.release()
+                    continue
+                lane = DrainedLane(self._files, self._config, self._source, self.directory, name, lock, self._hub)
             except BaseException:
                 lock.release()
                 raise
@@ -142,9 +151,11 @@ class DrainedLane:
     """One lane whose sender this process is."""
 
     def __init__(
-        self, files: Files, config: Config, source: ProviderSource, directory: Directory, name: str, lock: LockFile
-    ) -> None:
+        self, files: Files, config: Config, source: ProviderSource, directory: Directory, name: str, lock: LockFile,
+        hub: ObserverHub | None,
+    ) -> None:  # fmt: skip
         self._files = files
+        self._hub = hub
         self._config = config
         self._lock = lock
         self.name = name
@@ -158,7 +169,7 @@ class DrainedLane:
         identity = Identity(directory.buffer_id, run, files.boot_id(), name)
         self.events = EventLog(
             files, os.path.join(self.path, layout.SENDER_EVENTS_FILE), directory=directory.path, lane=name,
-            scrub=source.scrub,
+            hub=hub, scrub=source.scrub,
         )  # fmt: skip
         self._fingerprint = known.head.destination if known.head is not None else UNKNOWN_DESTINATION
         self._refresh_floor()
@@ -301,4 +312,5 @@ class DrainedLane:
             "traffic": asdict(self.sender.traffic),
             "order_violations": self.outlet.order_violations,
             "facts": dict(self.sender.facts),
+            "observer_events_dropped": self._hub.dropped if self._hub is not None else 0,
         }

@@ -32,6 +32,7 @@ from mbframework.spool.seek import SeekSlot
 STALE_AFTER = 3.0
 STATES = ("live", "buffering", "draining", "paused", "blocked", "disk-error", "stale", "dead")
 _MAX_STATUS = 1 << 20
+_MAX_NUMBER = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ class LaneStatus:
     heartbeat_age_s: float | None = None
     writer_pid: int | None = None
     sender_pid: int | None = None
+    #: Messages that a provider took although one in front of them, of the same ordering domain, had failed.
+    order_violations: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -184,7 +187,7 @@ def read_lane(files: Files, path: str, name: str) -> LaneStatus:
         segments=len(known.segments),
         oldest_age_s=oldest_on_disk(files, path, slot) if slot and accounts.spooled else None,
         last_error=blocked or _text(last_error) or None,
-        last_error_at=_number(trouble.get("last")),
+        last_error_at=_number(trouble.get("last")) or None,
         failures=int(_number(trouble.get("count")) or 0),
         retry_at=_number(trouble.get("retry_at")) or None,
         seek=SeekPosition(slot.segment, slot.next, slot.offset) if slot else SeekPosition(0, 1, 0),
@@ -193,7 +196,8 @@ def read_lane(files: Files, path: str, name: str) -> LaneStatus:
         heartbeat_age_s=min(ages) if ages else None,
         writer_pid=_pid(writer),
         sender_pid=_pid(sender),
-        facts=_dictionary(sender.get("facts")),
+        order_violations=int(_number(sender.get("order_violations")) or 0),
+        facts={name: _text(value) for name, value in _dictionary(sender.get("facts")).items()},
     )
 
 
@@ -285,7 +289,7 @@ def oldest_on_disk(files: Files, path: str, slot: SeekSlot) -> float | None:
 def _age(files: Files, narration: dict[str, Any]) -> float | None:
     """Seconds since the heartbeat, exact within a boot; None where there is none of this boot."""
     beat = narration.get("heartbeat_boot_ns")
-    if not isinstance(beat, int) or narration.get("boot_id") != files.boot_id().hex():
+    if not isinstance(beat, int) or _number(beat) is None or narration.get("boot_id") != files.boot_id().hex():
         return None
     return max(0.0, (files.boot_ns() - beat) / 1e9)
 
@@ -299,9 +303,12 @@ def _text(value: object) -> str:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """A number that a clock or a counter can have shown."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _MAX_NUMBER:
+        return None
+    return float(value)
 
 
 def _pid(narration: dict[str, Any]) -> int | None:
-    pid = narration.get("pid")
-    return pid if isinstance(pid, int) else None
+    pid = _number(narration.get("pid"))
+    return int(pid) if pid is not None else None

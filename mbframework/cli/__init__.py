@@ -1,0 +1,69 @@
+"""The command ``mb``, also ``python -m mbframework``.
+
+Promises
+--------
+- stdout carries what was asked for, stderr the narration. Texts of others have their control characters escaped.
+- Every mistake is one line on stderr and exit status 2, never a traceback; ``mb --debug …`` shows that as well.
+- A command's module is imported when it is called for, and libraries of providers only by what needs them.
+- NO_COLOR is respected, and only a terminal gets colours; a reader that goes away ends a command quietly.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from importlib import import_module
+
+import click
+
+from mbframework.cli.terminal import printable
+from mbframework.errors import MessageBufferError
+
+COMMANDS = ("demo", "send", "drain", "status", "providers")
+
+
+class Failure(click.ClickException):
+    """A command cannot do what was asked."""
+
+    exit_code = 2
+
+
+class _Commands(click.Group):
+    """Each command is the object that has the name of its module."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (MessageBufferError, OSError) as error:
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            raise Failure(printable(_words(error))) from error
+
+
+def _words(error: Exception) -> str:
+    """The error as one sentence; the system's own errors name the file first."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="mbframework", prog_name="mbframework")
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
+    """A durable outbox between programs and their message brokers."""
+    del debug  # read by invoke()
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False

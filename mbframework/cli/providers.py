@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from mbframework.cli.terminal import printable
 from mbframework.errors import MessageBufferError
 from mbframework.plugins.options import OptionInfo
 from mbframework.plugins.registry import ProviderInfo, describe, describe_all
@@ -29,20 +30,12 @@ def providers(name: str | None, url: str | None, as_json: bool) -> None:
     """List the installed providers, or one of them with its options."""
     if url is not None and name is not None:
         raise click.UsageError("give a NAME, or --check URL, not both")
-    try:
-        if url is not None:
-            _check(resolve_url(url), as_json)
-        elif name is not None:
-            _show([describe(name)], _details, as_json)
-        else:
-            _show(describe_all(), _overview, as_json)
-    except MessageBufferError as error:
-        raise click.ClickException(printable(str(error))) from error
-
-
-def printable(text: str) -> str:
-    """``text`` with everything escaped that is not a printable character or a blank."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if url is not None:
+        _check(resolve_url(url), as_json)
+    elif name is not None:
+        _show([describe(name)], _details, as_json)
+    else:
+        _show(describe_all(), _overview, as_json)
 
 
 def _show(

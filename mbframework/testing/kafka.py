@@ -78,6 +78,7 @@ class KafkaBroker:
     :param format_arguments: added to the command that formats the storage, such as ``--add-scram``.
     :param data: a folder for data and log that is kept; None: a temporary one, removed by ``stop()``.
     :param port: of the plain listener; None: a free one.
+    :param running: ``host:port`` of a broker that runs already, in place of the environment's.
     """
 
     def __init__(
@@ -88,8 +89,9 @@ class KafkaBroker:
         format_arguments: Sequence[str] = (),
         data: Path | None = None,
         port: int | None = None,
+        running: str | None = None,
     ) -> None:
-        self._external = os.environ.get(ENVIRONMENT)
+        self._external = running or os.environ.get(ENVIRONMENT)
         self._listeners = listeners
         self._properties = properties or {}
         self._format_arguments = format_arguments
@@ -140,7 +142,7 @@ class KafkaBroker:
         if self._external:
             host, _, port = self._external.split(",")[0].rpartition(":")
             if not answers((host, int(port)), timeout):
-                raise BrokerError(f"no Kafka answers at {ENVIRONMENT}={self._external}; start it or unset the variable")
+                raise BrokerError(f"no Kafka answers at {self._external} (see {ENVIRONMENT}); start it")
             return self
         if self._process is not None:
             raise BrokerError("the broker is running already; stop() or kill() it first")

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
-from mbframework.cli.providers import providers
+from mbframework.cli import main
 from tests.plugins.conftest import GOOD, Install
 
 CHECK = """
@@ -16,7 +16,7 @@ CHECK = """
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(providers, arguments)
+    return CliRunner().invoke(main, ["providers", *arguments])
 
 
 def test_the_list_shows_what_works_and_what_does_not(install: Install) -> None:
@@ -59,7 +59,7 @@ def test_one_provider_is_shown_with_its_options(install: Install) -> None:
     assert "rate (messages/s): a number; default 1.0\n      Messages per second." in text
     assert "token (secret): text" in text
     unknown = run("quue")
-    assert unknown.exit_code == 1
+    assert unknown.exit_code == 2
     assert "did you mean 'queue'?" in unknown.stderr
     assert unknown.stdout == ""
 
@@ -83,6 +83,6 @@ def test_a_check_that_raises_is_an_answer_and_a_wrong_url_an_error(install: Inst
     failed = run("--check", "queue://h")
     assert (failed.exit_code, failed.stdout) == (1, "failed  queue://h  OSError: no route\n")
     wrong = run("--check", "queue://u:hunter2@h?rate=fast")
-    assert (wrong.exit_code, wrong.stdout) == (1, "")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert "'rate': 'fast' is wrong" in wrong.stderr
     assert "hunter2" not in wrong.stderr

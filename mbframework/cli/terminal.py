@@ -1,0 +1,48 @@
+"""What people read: narration on stderr, nothing in it that could steer a terminal.
+
+``narrate`` may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import click
+
+
+def printable(text: str) -> str:
+    """``text`` with everything escaped that is not a printable character or a blank."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def narrate(text: str) -> None:
+    """One line on stderr. Where nobody reads it any more, the work goes on without."""
+    with suppress(BrokenPipeError):
+        click.echo(printable(text), err=True)
+
+
+def plural(count: int, noun: str) -> str:
+    """A number and its noun, such as "1 message" or "2,000 messages"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+class _Narrator(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        narrate(record.getMessage())
+
+
+@contextmanager
+def library_narrates(level: int) -> Iterator[None]:
+    """Inside, what the library logs from ``level`` on goes to stderr, without tracebacks."""
+    logger = logging.getLogger("mbframework")
+    narrator = _Narrator(level)
+    before = logger.level
+    logger.addHandler(narrator)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(narrator)
+        logger.setLevel(before)
