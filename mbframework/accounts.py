@@ -70,7 +70,8 @@ def accounts_of(known: Survey, *, running: bool = True) -> Accounts:
     if top is not None:
         accepted = top.accepted
         if known.live is not None and not known.clean:
-            accepted += max(0, known.live.next - top.next)
+            # A frame that was stored counts, also where a kill left no time to tell of it.
+            accepted += max(0, max(known.live.next, known.spool_end) - top.next)
         elif not known.clean:
             # After another boot the segments tell what was accepted after the head was last stored.
             accepted += max(0, known.tail_ordinal - top.ordinal)

@@ -2,9 +2,10 @@
 
 Promises
 --------
-- Nothing that waits runs on the event loop: where a write would have to wait, it is tried again between sleeps of the
-  loop; opening, closing and syncs run on a thread.
-- A cancelled ``await write(…)`` was not accepted, unless ``accepted_sequence`` on the CancelledError says otherwise.
+- Nothing that waits runs on the event loop: where a write or a flush would have to wait, it is tried again between
+  sleeps of the loop; opening, closing and syncs run on a thread.
+- A cancelled ``await write(…)`` was not accepted, unless ``accepted`` on the CancelledError (a range of sequences) says
+  otherwise.
 
 Every coroutine must run on the loop that is running; the buffer underneath may be shared with threads.
 """
@@ -12,20 +13,25 @@ Every coroutine must run on the loop that is running; the buffer underneath may 
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from mbframework.buffer import MessageBuffer
-from mbframework.errors import BufferFull, MessageBufferError
+from mbframework.errors import BufferFull, NotAccepted
 from mbframework.intake import Data, Headers
-from mbframework.lane import WouldWait
+from mbframework.lane import Lane, WouldWait
+from mbframework.units import parse_time
 
 if TYPE_CHECKING:
     from mbframework.plugins.source import ProviderArgument
     from mbframework.status import LaneStatus
 
+_log = logging.getLogger("mbframework")
 T = TypeVar("T")
 _FIRST_SLEEP = 0.001
 _LONGEST_SLEEP = 0.05
@@ -40,9 +46,17 @@ class AsyncMessageBuffer:
     def __init__(self, directory: Any, provider: ProviderArgument = None, **options: Any) -> None:
         self._make = partial(MessageBuffer, directory, provider, **options)
         self._buffer: MessageBuffer | None = None
+        self._long = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        self._buffer = await asyncio.to_thread(self._make)
+        opening = asyncio.ensure_future(asyncio.to_thread(self._make))
+        try:
+            self._buffer = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # Nobody will leave what was not entered.
+            buffer = await opening
+            await asyncio.to_thread(buffer.close, 0)
+            raise
         return self
 
     async def __aexit__(
@@ -50,9 +64,11 @@ class AsyncMessageBuffer:
     ) -> None:
         try:
             await self.close()
-        except MessageBufferError:
+        except Exception:
             if error is None:
                 raise
+            # The caller's own exception is the one that matters.
+            _log.exception("closing after an exception failed")
 
     @property
     def buffer(self) -> MessageBuffer:
@@ -96,6 +112,9 @@ class AsyncMessageBuffer:
 
     async def _accept(self, items: list[Any], size: int) -> range:
         lane = self.buffer.running_lane()
+        if not lane.fit_together(len(items), size):
+            async with self._long:
+                return await self._accept_long(lane, items, size)
         timeout = lane.config.block_timeout
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -106,7 +125,7 @@ class AsyncMessageBuffer:
                 accepted = lane.write_many(items, size, wait=False)
                 break
             except WouldWait as reason:
-                # Everything or nothing was accepted: a part is only ever accepted by a call that may wait.
+                # Nothing was accepted.
                 if timeout is not None and loop.time() - begun >= timeout:
                     raise BufferFull(f"waited {timeout} s (block_timeout): {reason}") from None
                 if lane.full and lane.config.on_full == "prune" and lane.space_searches >= searches + 2:
@@ -117,17 +136,52 @@ class AsyncMessageBuffer:
             await self._finish(accepted, partial(lane.make_durable, accepted[-1]))
         return accepted
 
+    async def _accept_long(self, lane: Lane, items: list[Any], size: int) -> range:
+        """What takes several steps, between which it may have to wait with a part accepted, runs on a thread."""
+        work: Future[range] = Future()
+        work.set_running_or_notify_cancel()
+        given_up = threading.Event()
+
+        def run() -> None:
+            try:
+                work.set_result(lane.write_many(items, size, given_up))
+            except BaseException as error:  # noqa: BLE001  (whatever it is, it is the awaiting task's)
+                work.set_exception(error)
+
+        # A daemon, unlike the executor's threads: one that waits for room does not keep the program from ending.
+        threading.Thread(target=run, name="mbframework-write-many", daemon=True).start()
+        try:
+            return await asyncio.shield(asyncio.wrap_future(work))
+        except asyncio.CancelledError as cancelled:
+            given_up.set()
+            try:
+                accepted = await asyncio.wrap_future(work)
+            except (NotAccepted, WouldWait) as refusal:
+                accepted = refusal.accepted
+            if accepted:
+                cancelled.accepted = accepted  # type: ignore[attr-defined]
+            raise
+
     async def _finish(self, accepted: range, work: Callable[[], T]) -> T:
         """Work on a thread for messages that are accepted already."""
         try:
             return await asyncio.to_thread(work)
         except asyncio.CancelledError as error:
-            error.accepted_sequence = accepted[0]  # type: ignore[attr-defined]
+            error.accepted = accepted  # type: ignore[attr-defined]
             raise
 
     async def flush(self, timeout: float | None = None) -> None:
         """As :meth:`MessageBuffer.flush`."""
-        await asyncio.to_thread(self.buffer.flush, timeout)
+        seconds = None if timeout is None else parse_time(timeout, name="timeout")
+        engine = self.buffer.running_engine()
+        target = engine.flush_target()
+        loop = asyncio.get_running_loop()
+        begun, sleep = loop.time(), _FIRST_SLEEP
+        while not engine.flushed(target):
+            if seconds is not None and loop.time() - begun >= seconds:
+                raise engine.flush_timeout(seconds)
+            await asyncio.sleep(sleep)
+            sleep = min(2 * sleep, _LONGEST_SLEEP)
 
     async def sync(self) -> None:
         """As :meth:`MessageBuffer.sync`."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+#: Seconds; a broker that asks for more is asked again after that.
+LONGEST_ASKED = 3600.0
+
 
 @dataclass
 class Backoff:
@@ -20,7 +23,7 @@ class Backoff:
         self.failures += 1
         ceiling = min(self.most, self.least * 2.0 ** min(self.failures, 60))
         wait = self.random.uniform(self.least, max(self.least, ceiling))
-        return wait if asked is None else max(wait, asked)
+        return wait if asked is None else max(wait, min(asked, LONGEST_ASKED))
 
     def succeeded(self) -> None:
         """Begin anew."""

@@ -14,17 +14,15 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import signal
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mbframework.config import Config
 from mbframework.engine import Engine
-from mbframework.errors import BufferClosed, CloseIncomplete, ConfigurationError, MessageBufferError, MessageError
+from mbframework.errors import BufferClosed, CloseIncomplete, ConfigurationError, MessageError
 from mbframework.files import Files
 from mbframework.intake import (
     Data,
@@ -40,14 +38,17 @@ from mbframework.intake import (
 )
 from mbframework.opening import open_engine
 from mbframework.plugins.source import ProviderArgument, ProviderSource, resolve
+from mbframework.sigterm import Termination
 from mbframework.spool.recovery import GRANT
+from mbframework.units import parse_time
 
 if TYPE_CHECKING:
     from mbframework.lane import Lane
     from mbframework.status import LaneStatus
 
 _log = logging.getLogger("mbframework")
-_open_buffers: weakref.WeakSet[MessageBuffer] = weakref.WeakSet()
+#: In the order of opening. Held here, since a program may end long after it has dropped its buffer without closing it.
+_open_buffers: dict[MessageBuffer, None] = {}
 _TOPICS_KEPT = 4096
 #: Messages that one write_many() takes: below half of what is reserved at a time.
 MOST_AT_ONCE = GRANT // 4
@@ -75,7 +76,7 @@ class MessageBuffer:
         provider_options: Mapping[str, object] | None = None,
         **options: Any,
     ) -> None:
-        config = Config.layered(directory=os.fspath(directory), **options)
+        config = Config.layered(directory=directory, **options)
         self._begin(config, provider, provider_options)
 
     @classmethod
@@ -107,6 +108,11 @@ class MessageBuffer:
         """A buffer from the Go library's configuration file. See :meth:`Config.from_json`."""
         return cls.from_config(Config.from_json(path).replace(**options), provider)
 
+    @staticmethod
+    def _make_files() -> Files:
+        """What speaks to the operating system; tests put one in its place that fails."""
+        return Files()
+
     def _begin(self, config: Config, provider: ProviderArgument, options: Mapping[str, object] | None) -> None:
         if config.directory is None:
             raise ConfigurationError(
@@ -117,14 +123,14 @@ class MessageBuffer:
         self._config = config.replace(directory=os.path.abspath(config.directory))
         merged = dict(config.provider_options) | dict(options or {})
         self._source: ProviderSource | None = resolve(provider, merged or None)
-        self._files = Files()
+        self._files = self._make_files()
         self._topics: dict[str, bytes] = {}
         self._opening = threading.Lock()
         self._closed = False
         self._pid = os.getpid()
         self._engine: Engine | None = open_engine(self._files, self._config, self._source)
         self._engine.start()
-        _open_buffers.add(self)
+        _open_buffers[self] = None
         _install_exit()
 
     def __repr__(self) -> str:
@@ -149,8 +155,8 @@ class MessageBuffer:
         :param partition: where the provider has partitions: this one instead of the key's.
         :param timestamp: nanoseconds since 1970; None: the time of acceptance.
 
-        The sequence is 0 where the call came from inside another write of the same thread (a signal handler, a
-        finaliser): then the message is accepted when that one ends.
+        The sequence is 0 where the call interrupted another one of the same buffer in the same thread (from a signal
+        handler or a finaliser): then the message is accepted when that one has ended, and a refusal is logged.
 
         :raises MessageError: this message is refused; the buffer is unchanged.
         :raises NotAccepted: not now: the buffer is full (``BufferFull``), closed, its device broken, or the mode
@@ -158,7 +164,11 @@ class MessageBuffer:
         :raises DurabilityError: ``fsync="always"`` and the device failed: accepted, do not write it again.
         """
         engine = self._engine or self._reopen()
-        raw = self._topics.get(topic) or self._check_topic(topic)
+        try:
+            raw = self._topics.get(topic) or self._check_topic(topic)
+        except TypeError:
+            # It cannot be hashed: no text.
+            raw = check_topic(topic)
         if value.__class__ is not bytes:
             value = check_data(value, "value")
         if key is not None and key.__class__ is not bytes:
@@ -197,9 +207,8 @@ class MessageBuffer:
         :raises BufferFull: there was no room for all: ``accepted`` on the error is the range of those that got in.
         :raises NotAccepted, DurabilityError: as for :meth:`write`.
         """
-        engine = self._engine or self._reopen()
         items, size = self.check_many(topic, values, keys, headers, partitions, timestamps)
-        return engine.lane.write_many(items, size)
+        return self.running_lane().write_many(items, size)
 
     def check_many(
         self,
@@ -211,8 +220,9 @@ class MessageBuffer:
         timestamps: Iterable[int | None] | None = None,
     ) -> tuple[list[Item], int]:
         """The checked messages and their bytes together. Raises MessageError."""
-        raw = self._topics.get(topic) or self._check_topic(topic)
-        if isinstance(values, (str, bytes, bytearray)):
+        lane = self.running_lane()
+        raw = check_topic(topic)
+        if isinstance(values, (str, bytes, bytearray, memoryview)) or not isinstance(values, Iterable):
             raise MessageError(f"values are {type(values).__name__}; expected a sequence of values, one a message")
         data = [value if value.__class__ is bytes else check_data(value, "a value") for value in values]
         count = len(data)
@@ -229,8 +239,7 @@ class MessageBuffer:
         times = check_column(timestamps, "timestamps", count)
         if times is not None:
             times = [None if moment is None else check_timestamp(moment) for moment in times]
-        limit = self._engine.lane.max_message if self._engine is not None else 0
-        own = len(raw)
+        limit, own = lane.max_message, len(raw)
         items: list[Any] = list(
             zip([topic] * count, data, key_column, blocks, times or absent, places or absent, strict=True)
         )
@@ -262,12 +271,13 @@ class MessageBuffer:
 
         :raises FlushTimeout: it is not within ``timeout`` seconds (a ``TimeoutError``); ``remaining`` says how much.
         """
-        self._living().flush(timeout)
+        self._living().flush(None if timeout is None else parse_time(timeout, name="timeout"))
 
     def sync(self) -> None:
         """Return when everything accepted so far is on the device, or delivered.
 
         :raises ModeError: modes ``block`` and ``raise`` keep nothing on disk.
+        :raises BufferFull: there is no room for what is in memory.
         :raises OSError: the device failed.
         """
         self._living().sync()
@@ -332,18 +342,17 @@ class MessageBuffer:
     def close(self, timeout: float | None = None) -> None:
         """Try to deliver what waits for ``timeout`` seconds (``close_timeout``), keep the rest, let go of everything.
 
-        A second call does nothing.
+        A second call does nothing; while the first is under way, it waits for it.
 
-        :raises Undelivered: modes ``block`` and ``raise``: ``messages`` holds what was not delivered.
+        :raises Undelivered: modes ``block`` and ``raise``, or no room on disk: ``messages`` holds what is left.
         :raises SenderStuck: the provider has not returned; what it holds is kept and will be sent again.
         """
-        engine = self._engine
-        if self._closed or engine is None:
-            self._closed = True
-            return
+        seconds = self._config.close_timeout if timeout is None else parse_time(timeout, name="timeout")
         self._closed = True
-        _open_buffers.discard(self)
-        engine.close(self._config.close_timeout if timeout is None else timeout)
+        engine = self._engine
+        if engine is not None:
+            engine.close(seconds)
+        _open_buffers.pop(self, None)
 
     def __enter__(self) -> Self:
         return self
@@ -353,7 +362,7 @@ class MessageBuffer:
     ) -> None:
         try:
             self.close()
-        except MessageBufferError:
+        except Exception:
             if error is None:
                 raise
             # The caller's own exception is the one that matters.
@@ -364,6 +373,10 @@ class MessageBuffer:
         if engine.closed:
             raise BufferClosed("the buffer is closed; open it anew")
         return engine
+
+    def running_engine(self) -> Engine:
+        """What does the work, for :mod:`mbframework.aio`. Raises BufferClosed."""
+        return self._living()
 
     def running_lane(self) -> Lane:
         """The lane underneath, for :mod:`mbframework.aio`."""
@@ -385,17 +398,17 @@ class MessageBuffer:
                 return self._engine
             if self._closed:
                 raise BufferClosed("the buffer is closed; open it anew")
-            try:
-                engine = open_engine(self._files, self._config, self._source)
-            except ConfigurationError as error:
+            if self._source is not None and not self._source.shareable:
                 raise BufferClosed(
-                    f"this process was forked from the one that opened the buffer, and cannot share it ({error}): "
-                    "open the buffer after the fork, or give the provider as a URL or a factory"
-                ) from error
+                    f"this process was forked from the one that opened the buffer, and a provider object "
+                    f"({self._source.display}) cannot serve both: open a buffer after the fork, or give the provider "
+                    "as a URL or a factory"
+                )
+            engine = open_engine(self._files, self._config, self._source)
             engine.start()
             self._engine = engine
             self._pid = os.getpid()
-            _open_buffers.add(self)
+            _open_buffers[self] = None
             _install_exit()
             return engine
 
@@ -408,9 +421,9 @@ def _close_all() -> None:
         try:
             buffer.close()
         except CloseIncomplete as error:
-            _log.warning("at exit: %s", error)
-        except Exception:  # noqa: BLE001  (other buffers still have to be closed)
-            _log.exception("a buffer could not be closed at exit")
+            _log.warning("closing %s at the end of the program: %s", buffer.directory, error)
+        except Exception:  # noqa: BLE001  (the other buffers still have to be closed)
+            _log.exception("closing %s at the end of the program failed", buffer.directory)
 
 
 _exit_installed = 0
@@ -443,20 +456,4 @@ def install_sigterm() -> Callable[[], None]:
 
     Python runs no exit handlers on SIGTERM by default. Call it in the main thread; the result undoes it.
     """
-    former = signal.getsignal(signal.SIGTERM)
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        _close_all()
-        if callable(former):
-            former(number, frame)
-        elif former != signal.SIG_IGN:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, handler)
-
-    def undo() -> None:
-        if signal.getsignal(signal.SIGTERM) is handler:
-            signal.signal(signal.SIGTERM, former)
-
-    return undo
+    return Termination(_close_all).undo

@@ -1,8 +1,8 @@
 """What waits in memory while a lane is live.
 
 Promises: messages leave in the order in which they came, with successive sequences from ``first``. The number of a
-message follows from its place in the list alone, so that an interrupt between two statements cannot give a number
-twice.
+message follows from its place in the list alone, and what changes the numbers is stored without a call in between, so
+that an interrupt cannot give a number twice.
 
 Everything runs under the lane's lock.
 """
@@ -60,21 +60,20 @@ class Channel:
 
     def take(self, count: int, max_bytes: int) -> list[Waiting]:
         """Remove up to ``count`` messages and ``max_bytes`` from the front; at least one where there is one."""
-        if len(self.items) <= count and self.bytes <= max_bytes:
-            taken, self.items = self.items, []
-            self.bytes = 0
-        else:
+        items = self.items
+        end, left = len(items), 0
+        if end > count or self.bytes > max_bytes:
             size = end = 0
-            for item in self.items[:count]:
-                size += size_of(item) + OVERHEAD
-                if size > max_bytes and end:
+            for item in items[:count]:
+                bigger = size + size_of(item) + OVERHEAD
+                if bigger > max_bytes and end:
                     break
+                size = bigger
                 end += 1
-            taken = self.items[:end]
-            del self.items[:end]
-            self.bytes = max(0, self.bytes - size)
-        self.first += len(taken)
-        self.oldest = self.items[0][6] if self.items else NEVER
+            left = max(0, self.bytes - size)
+        taken, rest, first = items[:end], items[end:], self.first + end
+        oldest = rest[0][6] if rest else NEVER
+        self.items, self.first, self.bytes, self.oldest = rest, first, left, oldest
         return taken
 
     def clear(self) -> int:

@@ -4,7 +4,7 @@ Promises
 --------
 - A rejected message is on the device here before the seek of its lane moves past it.
 - Each carries four headers in front of its own: ``mb.seq`` and ``mb.run`` (where it stood), ``mb.reason``, ``mb.at``
-  (ISO 8601, UTC). A repeat of what was stored last is skipped, so that a kill between the two stores makes no twin.
+  (ISO 8601, UTC). A repeat of what was stored lately is skipped, so that a kill between the two stores makes no twin.
 - They never push anything out: full dead letters are reported, and the lane waits for a person.
 
 The holder of the lane's sender.lock owns the directory; one thread.
@@ -24,9 +24,11 @@ from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Header, pack_
 from mbframework.spool import frame, recovery
 from mbframework.spool.headfile import NEXT, SEGMENT, TAIL, HeadFile
 from mbframework.spool.reader import Gap, SpoolReader
-from mbframework.spool.writer import Identity, Limits, Segment, SpoolWriter
+from mbframework.spool.writer import Identity, Limits, NoSpace, Segment, SpoolWriter
 
 SEGMENT_SIZE = 1 << 20
+#: Sequences among which a repeat is looked for: the largest batch.
+_LATELY = 100_000
 RESERVED = frozenset({"mb.seq", "mb.run", "mb.reason", "mb.at"})
 
 
@@ -50,20 +52,27 @@ class DeadLetters:
         self._mapped = mapped
         self._spool: SpoolWriter | None = None
         self._head: HeadFile | None = None
-        self._last: tuple[bytes, int] = (b"", 0)
+        #: Run and sequence of those stored lately.
+        self._known: set[tuple[bytes, int]] = set()
 
-    def add(self, batch: Batch, reasons: Mapping[int, str]) -> None:
-        """Store the messages of ``batch`` at the indices of ``reasons`` and put them on the device.
+    def add(self, batch: Batch, reasons: Mapping[int, str]) -> tuple[int, str]:
+        """Store the messages of ``batch`` at the indices of ``reasons``, lowest first, and put them on the device.
 
-        :raises NoSpace: they are full, or the device is.
-        :raises OSError: the device failed.
+        How many of them are there now, and why not all: "" where they are.
+
+        :raises OSError: the device failed; none counts as stored.
         """
-        spool, head = self._open()
+        try:
+            spool, head = self._open()
+        except NoSpace as no_space:
+            return 0, no_space.reason
         run = batch.position.run
         at = datetime.fromtimestamp(self._files.wall_ns() / 1e9, UTC).isoformat()
+        stored, why = 0, ""
         for index in sorted(reasons):
             sequence = batch.sequences[index]
-            if run == self._last[0] and sequence <= self._last[1]:
+            if (run, sequence) in self._known:
+                stored += 1
                 continue
             headers: list[Header] = [
                 ("mb.seq", str(sequence).encode()),
@@ -71,11 +80,20 @@ class DeadLetters:
                 ("mb.reason", reasons[index].encode(errors="replace")[:4096]),
                 ("mb.at", at.encode()),
             ]
-            self._append(spool, head, batch, index, pack_headers([*headers, *batch.headers[index]]))
-            self._last = (run, sequence)
+            try:
+                self._append(spool, head, batch, index, pack_headers([*headers, *batch.headers[index]]))
+            except NoSpace as no_space:
+                why = no_space.reason
+                break
+            stored += 1
+            self._known.add((run, sequence))
         spool.sync_active()
         self._publish(spool, head)
         spool.seal_retired()
+        if len(self._known) > 2 * _LATELY:
+            least = max(sequence for _, sequence in self._known) - _LATELY
+            self._known = {each for each in self._known if each[1] >= least}
+        return stored, why
 
     def close(self) -> None:
         """Seal what is open and let go of the files."""
@@ -90,6 +108,14 @@ class DeadLetters:
             self._publish(spool, head)
         spool.close()
         head.close()
+
+    def forget(self) -> None:
+        """In a forked child: let go of the copies of descriptors and maps."""
+        spool, head = self._spool, self._head
+        self._spool = self._head = None
+        if spool is not None and head is not None:
+            spool.forget()
+            head.forget()
 
     def _append(self, spool: SpoolWriter, head: HeadFile, batch: Batch, index: int, block: bytes) -> None:
         now = self._files.boot_ns()
@@ -163,15 +189,15 @@ class DeadLetters:
             segments=[Segment.of(found) for found in begun.segments],
         )
         self._spool, self._head = spool, head
-        self._last = self._find_last(begun.segments)
+        self._known = self._find_known(begun.segments)
         return spool, head
 
-    def _find_last(self, segments: list[recovery.Found]) -> tuple[bytes, int]:
-        """Run and sequence of the message stored last."""
-        last = (b"", 0)
+    def _find_known(self, segments: list[recovery.Found]) -> set[tuple[bytes, int]]:
+        """Run and sequence of the messages stored last: those of a batch that may come again after a kill."""
+        known: set[tuple[bytes, int]] = set()
         if not segments:
-            return last
-        header = segments[-1].header
+            return known
+        header = segments[-2:][0].header
         reader = SpoolReader(self._files, self.directory)
         try:
             position, ordinal = header.first, header.ordinal
@@ -180,14 +206,15 @@ class DeadLetters:
                     position, ordinal, until=None, max_messages=256, max_bytes=1 << 20, hint=(header.first, 0)
                 )
                 if found is None:
-                    return last
+                    return known
                 if isinstance(found, Gap):
                     position, ordinal = found.next, found.ordinal
                     continue
-                headers = dict(unpack_headers(found.header_blocks[-1]))
-                run, sequence = headers.get("mb.run"), headers.get("mb.seq")
-                if run is not None and sequence is not None:
-                    last = (bytes.fromhex(run.decode()), int(sequence))
+                for block in found.header_blocks:
+                    headers = dict(unpack_headers(block))
+                    run, sequence = headers.get("mb.run"), headers.get("mb.seq")
+                    if run is not None and sequence is not None:
+                        known.add((bytes.fromhex(run.decode()), int(sequence)))
                 position, ordinal = found.end, ordinal + len(found)
         finally:
             reader.close()

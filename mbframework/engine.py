@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from mbframework.deadletters import DeadLetters
 from mbframework.directory import Directory
 from mbframework.errors import (
+    BufferClosed,
+    BufferFull,
     FlushTimeout,
     ModeError,
     SenderStuck,
@@ -44,7 +46,7 @@ from mbframework.spool.headfile import HeadFile
 from mbframework.spool.reader import SpoolReader
 from mbframework.spool.recovery import Recovered
 from mbframework.spool.runs import Runs
-from mbframework.spool.writer import Identity, Limits, Segment, SpoolWriter
+from mbframework.spool.writer import Identity, Limits, NoSpace, Segment, SpoolWriter
 from mbframework.status import LaneStatus, SeekPosition
 
 if TYPE_CHECKING:
@@ -53,6 +55,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mbframework")
 _STOP_GRACE = 2.0
+_LOST_IN_MEMORY = "accepted in memory and not acknowledged when the process was killed: they may have arrived"
+#: Attempts of close() to find room for what is in memory, with a round of housekeeping after each.
+_SPILL_TRIES = 4
 
 
 class Engine:
@@ -72,18 +77,21 @@ class Engine:
         self._writer_lock = writer_lock
         self._sender_lock = sender_lock
         self._hub = hub
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()
+        self._begun_closing = False
+        self._ending = threading.Lock()
+        #: close() has given up on the sender, whose thread lets go of what it holds itself.
+        self._abandoned = False
         self.closed = False
         run, boot_id = files.random(16), files.boot_id()
-        before = recovery.survey(files, self.path)
         begun = recovery.recover(files, self.path, buffer_id=directory.buffer_id, run=run, boot_id=boot_id)
         self.runs = Runs(files, self.path)
         self.runs.add(run, begun.head.next)
-        self._build(begun, run, boot_id, head_exists=before.head is not None, seek_exists=before.seek is not None)
+        self._build(begun, run, boot_id)
         seconds = (files.boot_ns() - begun_at) / 1e9
         self._tell_opening(begun, seconds)
 
-    def _build(self, begun: Recovered, run: bytes, boot_id: bytes, *, head_exists: bool, seek_exists: bool) -> None:
+    def _build(self, begun: Recovered, run: bytes, boot_id: bytes) -> None:
         files, config, source = self.files, self.config, self.source
         mapped = self.directory.mapped
         identity = Identity(self.directory.buffer_id, run, boot_id, self.name)
@@ -97,31 +105,46 @@ class Engine:
                     "lane %s holds %d bytes, more than total_size=%d allows: it is kept until it is delivered "
                     "(shrink=True would prune it)", self.name, resident, config.total_size,
                 )  # fmt: skip
+        min_free = config.min_free
+        if segments and not config.shrink:
+            spare = max(0, files.free_bytes(self.path) - 3 * config.segment_size)
+            if spare < min_free:
+                # Half of it, since others write to the device as well.
+                min_free = spare // 2
+                _log.warning(
+                    "lane %s has a backlog, and the device has less than min_free=%d bytes left: nothing is pruned "
+                    "for that before the device has no more than %d bytes left (shrink=True would prune it now)",
+                    self.name, config.min_free, min_free,
+                )  # fmt: skip
         limits = Limits(
             segment_size=config.segment_size,
             segment_age_ns=int(config.segment_age * 1e9),
             total_size=total,
             max_segments=max(config.max_segments, len(segments) + 2),
-            min_free=config.min_free,
+            min_free=min_free,
         )
         lock = threading.RLock()
         spool = SpoolWriter(
             files=files, directory=self.path, identity=identity, limits=limits, lock=lock, mapped=mapped,
             end=begun.end, ordinal=begun.head.ordinal, segments=segments,
         )  # fmt: skip
-        seek_file_missing = not seek_exists
+        seek_file_missing = not begun.seek_exists
         self.ledger: Ledger | None = None
         if source is not None or seek_file_missing:
-            ledger = Ledger.open(files, self.path, begun.seek, begun.seek_slot, exists=seek_exists)
+            ledger = Ledger.open(files, self.path, begun.seek, begun.seek_slot, exists=begun.seek_exists)
             if source is None:
                 ledger.close()
             else:
                 self.ledger = ledger
-        head_file = HeadFile.begin(files, self.path, begun.head, begun.head_slot, exists=head_exists, mapped=mapped)
+        head_file = HeadFile.begin(
+            files, self.path, begun.head, begun.head_slot, exists=begun.head_exists, mapped=mapped
+        )
         self.lane = Lane(
             files=files, config=config, spool=spool, head_file=head_file, lock=lock, sends=source is not None
         )
         self.lane.on_hand_over = self._handed_over
+        #: What had been settled when the lane last left live (-1: never), and why it left.
+        self._settled_at_leaving, self._why_left = -1, ""
         self._seen_seek = begun.seek.next
         scrub: Callable[[str], str] = source.scrub if source is not None else str
         self.writer_events = EventLog(
@@ -174,7 +197,7 @@ class Engine:
             events=self.sender_events, known_run=self.runs.knows,
             destination=lambda: lane.head.slot.destination, bind=self._bind,
             intake=lambda: self.reporter.intake(), notify=lambda: self.reporter.notify(),
-            barred=self.directory.barred,
+            barred=self.directory.barred, ended=self._let_go,
         )  # fmt: skip
 
     def start(self) -> None:
@@ -208,7 +231,12 @@ class Engine:
             self.housekeeper.note_error(error)
 
     def _handed_over(self, before: str, after: str, reason: str) -> None:
-        self.writer_events.tell("hand-over", before=before, after=after, reason=self.writer_events.scrub(reason))
+        reason = self.writer_events.scrub(reason)
+        if before == "live" and self.ledger is not None:
+            self._settled_at_leaving, self._why_left = self.ledger.settled, reason
+        # At once: after a kill the head tells whether what was in memory had been live or lingered.
+        self._heartbeat()
+        self.writer_events.tell("hand-over", before=before, after=after, reason=reason)
         self.reporter.notify()
 
     def state(self) -> tuple[str, str]:
@@ -232,38 +260,57 @@ class Engine:
         recently = self.files.boot_ns() - outlet.empty_at < self.config.live_wait * 1e9
         if lane.mode == "always" and outlet.empty_at and (recently or not lane.waiting(self.settled())):
             return "live", ""
+        if self.ledger is not None and self.ledger.settled == self._settled_at_leaving:
+            # It was up when it did not keep up; since then it has not acknowledged anything.
+            return "buffering", self._why_left
         return "draining", sender.trouble.text and f"after: {sender.trouble.text}"
 
     # ---- what the buffer asks
 
     def flush(self, timeout: float | None) -> None:
         """:raises FlushTimeout: not everything accepted before the call is settled by then."""
-        lane, ledger = self.lane, self.ledger
-        with lane.lock:
-            lane.flush_gathered()
-            target = lane.next
-        if lane.sleeping:
-            lane.wake.set()
+        ledger = self.ledger
+        target = self.flush_target()
         deadline = None if timeout is None else self.files.boot_ns() + int(timeout * 1e9)
         waiter = threading.Event()
-        while True:
-            if self.settled() >= target or self._nothing_waits():
-                return
+        while not self.flushed(target):
             left = 0.05 if deadline is None else (deadline - self.files.boot_ns()) / 1e9
             if left <= 0:
-                remaining = self.status().resident_messages
-                state, reason = self.state()
-                raise FlushTimeout(
-                    f"{remaining:,} messages are not delivered after {timeout} s; the lane is {state}"
-                    + (f": {reason}" if reason else ""),
-                    remaining=remaining,
-                )
+                raise self.flush_timeout(timeout)
             if ledger is None:
                 waiter.wait(min(left, 0.05))
                 continue
             with ledger.lock:
                 if ledger.next < target:
                     ledger.lock.wait(min(left, 0.05))
+
+    def flush_target(self) -> int:
+        """One past the last sequence accepted so far; what lingers is on its way."""
+        self._append_gathered()
+        if self.lane.sleeping:
+            self.lane.wake.set()
+        return self.lane.next
+
+    def flushed(self, target: int) -> bool:
+        """Whether everything below ``target`` is settled.
+
+        :raises BufferClosed: it is not, and the buffer was closed meanwhile.
+        """
+        if self.settled() >= target or self._nothing_waits():
+            return True
+        if self.closed:
+            raise BufferClosed("the buffer was closed before everything was delivered; open it anew")
+        return False
+
+    def flush_timeout(self, timeout: float | None) -> FlushTimeout:
+        """The error of a flush() that waited so many seconds."""
+        remaining = self.status().resident_messages
+        state, reason = self.state()
+        return FlushTimeout(
+            f"{remaining:,} messages are not delivered after {timeout} s; the lane is {state}"
+            + (f": {reason}" if reason else ""),
+            remaining=remaining,
+        )
 
     def _nothing_waits(self) -> bool:
         """Sequences may have been skipped since the last message, so the seek alone does not tell."""
@@ -280,14 +327,18 @@ class Engine:
         lane, ledger = self.lane, self.ledger
         if lane.mode in MEMORY_ONLY:
             raise ModeError(f"mode {lane.mode!r} keeps nothing on disk: use flush(), or another mode")
-        if ledger is not None:
-            with ledger.lock, lane.lock:
-                lane.flush_gathered()
-                if lane.live and lane.memory_messages():
-                    lane.leave_live("sync() was asked for")
-        else:
-            with lane.lock:
-                lane.flush_gathered()
+        try:
+            if ledger is not None:
+                with ledger.lock, lane.lock:
+                    lane.flush_gathered()
+                    if lane.live and lane.memory_messages():
+                        lane.leave_live("sync() was asked for")
+            else:
+                with lane.lock:
+                    lane.flush_gathered()
+        except NoSpace as no_space:
+            lane.chores.set()
+            raise BufferFull(f"what is in memory cannot be put on disk: {no_space.reason}") from no_space
         lane.sync_spool()
         if ledger is not None:
             ledger.sync()
@@ -301,12 +352,17 @@ class Engine:
             raise ModeError(f"this buffer only writes, which is mode 'always'; {mode!r} needs a provider")
         with ledger.lock, lane.lock:
             before = lane.mode
-            lane.check_mode(mode, max(0, lane.spool.ordinal - ledger.ordinal))
-            if mode in MEMORY_ONLY:
-                if not lane.live:
-                    lane.enter_live(f"mode {mode}")
-            elif mode == "always" or lane.provider_error is not None:
-                lane.leave_live(f"mode {mode}")
+            try:
+                lane.flush_gathered()
+                lane.check_mode(mode, max(0, lane.spool.ordinal - ledger.ordinal))
+                if mode in MEMORY_ONLY:
+                    if not lane.live:
+                        lane.enter_live(f"mode {mode}")
+                elif mode == "always" or lane.provider_error is not None or self._paused():
+                    lane.leave_live(f"mode {mode}")
+            except NoSpace as no_space:
+                lane.chores.set()
+                raise ModeError(f"what is in memory cannot be put on disk: {no_space.reason}") from no_space
             lane.mode = mode
             lane.reconsider()
             lane.changed.notify_all()
@@ -315,6 +371,18 @@ class Engine:
         if self.sender is not None:
             self.sender.interrupt()
         self.reporter.notify()
+
+    def _paused(self) -> bool:
+        return self.sender is not None and self.sender.paused
+
+    def _append_gathered(self) -> None:
+        """What lingers goes to disk, where the sender finds it; with no room there it goes on waiting."""
+        try:
+            with self.lane.lock:
+                self.lane.flush_gathered()
+        except (NoSpace, OSError) as error:
+            _log.debug("lane %s: what lingers cannot be appended yet: %s", self.name, error)
+            self.lane.chores.set()
 
     def pause(self) -> None:
         """Send nothing until :meth:`resume`; writes go on, to disk where the mode allows."""
@@ -339,19 +407,13 @@ class Engine:
         ledger, lane = self.ledger, self.lane
         if ledger is None:
             raise ModeError("this buffer only writes: purge in the process that sends")
-        with ledger.lock:
-            before = ledger.slot.purged
-            with lane.lock:
-                lane.flush_gathered()
-                extra = lane.channel.clear() if lane.live else 0
-                lane.spool.retire()
-                sequence, ordinal = lane.next, lane.spool.ordinal
-            flight = ledger.flight
-            waiting = ordinal - ledger.ordinal + extra
-            if flight is not None and not flight.in_memory:
-                waiting -= len(flight.marks)
-            ledger.advance(sequence, ordinal, "purged", extra)
-            number = ledger.slot.purged - before if flight is None else max(0, waiting)
+        with ledger.lock, lane.lock:
+            extra = lane.drop_memory()
+            lane.spool.retire()
+            known = ledger.slot.purged + ledger.outlook(lane.flight_spilled).get("purged", 0)
+            ledger.advance(lane.next, lane.spool.ordinal, "purged", extra)
+            number = ledger.slot.purged + ledger.outlook(lane.flight_spilled).get("purged", 0) - known
+            lane.changed.notify_all()
         ledger.sync()
         lane.chores.set()
         self.writer_events.tell("purge", messages=number)
@@ -374,13 +436,18 @@ class Engine:
     def close(self, timeout: float) -> None:
         """Try to deliver for ``timeout`` seconds, then keep what is left.
 
-        :raises Undelivered: modes that keep nothing on disk: what is left is on the error.
+        What waits is kept also where an interrupt (Ctrl-C) cuts the attempt short. A call from another thread waits
+        for the first one; one that interrupts it (a signal handler) returns at once.
+
+        :raises Undelivered: modes that keep nothing on disk, or no room there: what is left is on the error.
         :raises SenderStuck: the provider has not returned; everything is kept.
         """
         with self._closing:
-            if self.closed:
+            if self._begun_closing:
                 return
+            self._begun_closing = True
             lane = self.lane
+            lane.accept_nested()
             with lane.lock:
                 lane.closed = "the buffer is closed; open it anew to write"
                 lane.reconsider()
@@ -389,28 +456,30 @@ class Engine:
             stuck = False
             try:
                 self._deliver_rest(timeout)
-                stuck = not self._stop_sender(deadline)
-                left = self._keep_rest()
-                self._close_files(stuck)
             finally:
-                self.closed = True
+                try:
+                    stuck = not self._stop_sender(deadline)
+                    self.housekeeper.stop(10.0)
+                    left = self._keep_rest()
+                    self._close_files(stuck)
+                finally:
+                    self.closed = True
+            if left:
+                why = f"mode {lane.mode!r} keeps nothing on disk" if lane.mode in MEMORY_ONLY else lane.full
+                raise Undelivered(
+                    f"{len(left):,} messages were accepted and not delivered ({why}); they are on this error's "
+                    ".messages" + ("; the provider's send() has not returned, so some may yet arrive" if stuck else ""),
+                    messages=left,
+                )
             if stuck:
                 raise SenderStuck(
-                    f"the provider's send() has not returned within {timeout:g} s; what it holds is "
-                    + ("on disk and will be sent again" if lane.mode not in MEMORY_ONLY else "not kept in this mode")
-                )
-            if left:
-                raise Undelivered(
-                    f"{len(left):,} messages were accepted and not delivered (mode {lane.mode!r} keeps nothing on "
-                    "disk); they are on this error's .messages",
-                    messages=left,
+                    f"the provider's send() has not returned within {timeout:g} s; what it holds is on disk and will "
+                    "be sent again"
                 )
 
     def _deliver_rest(self, timeout: float) -> None:
         sender = self.sender
         if sender is None or sender.paused or not sender.thread.is_alive() or timeout <= 0:
-            with self.lane.lock:
-                self.lane.flush_gathered()
             return
         try:
             self.flush(timeout)
@@ -429,8 +498,12 @@ class Engine:
         if not sender.thread.is_alive():
             return True
         left = max(_STOP_GRACE, (deadline - self.files.boot_ns()) / 1e9)
-        if sender.finished.wait(left):
-            sender.thread.join(1.0)
+        sender.finished.wait(left)
+        with self._ending:
+            self._abandoned = not sender.finished.is_set()
+        if not self._abandoned:
+            # It touches nothing here any more; its provider may want a moment to disconnect.
+            sender.thread.join(_STOP_GRACE)
             return True
         with ledger.lock, self.lane.lock:
             outlet.epoch += 1
@@ -439,14 +512,13 @@ class Engine:
     def _keep_rest(self) -> list[Message]:
         """Memory goes to disk, or back to the caller."""
         lane, ledger = self.lane, self.ledger
-        if ledger is None:
+        if lane.mode not in MEMORY_ONLY and self._spill_rest():
             return []
+        if ledger is None:
+            with lane.lock:
+                gathered = lane.take_gathered()
+            return [] if gathered is None else list(gathered.batch(gathered.remaining()))
         with ledger.lock, lane.lock:
-            if lane.mode not in MEMORY_ONLY:
-                lane.flush_gathered()
-                if lane.memory_messages():
-                    lane.leave_live("closing")
-                return []
             left: list[Message] = []
             flight = ledger.flight
             if flight is not None and flight.in_memory:
@@ -454,60 +526,99 @@ class Engine:
                 left.extend(flight.batch(indices))
                 flight.mark(indices, "returned")
                 ledger.land(flight, lane.end_flight(flight, ledger.ordinal))
-            while True:
-                rest = lane.take_memory(1 << 30, 1 << 60)
-                if rest is None:
-                    return left
-                ledger.begin(rest)
-                indices = rest.remaining()
-                left.extend(rest.batch(indices))
-                rest.mark(indices, "returned")
-                ledger.land(rest, lane.end_flight(rest, ledger.ordinal))
+            elif flight is not None:
+                ledger.abandon(flight)
+            rest = lane.take_memory(1 << 30, 1 << 60) if lane.live else lane.take_gathered()
+            if rest is not None:
+                left.extend(rest.batch(rest.remaining()))
+                lane.end_flight(rest, ledger.ordinal)
+                # A backlog that another mode left lies in front of them, and stays there.
+                passed = ledger.next if ledger.ordinal < lane.spool.ordinal else rest.end
+                ledger.advance(passed, ledger.ordinal, "returned", len(rest.marks))
+            return left
+
+    def _spill_rest(self) -> bool:
+        """Memory goes to disk; False where there is no room, or the device fails."""
+        lane = self.lane
+        for _ in range(_SPILL_TRIES):
+            try:
+                with self.ledger.lock if self.ledger is not None else lane.lock, lane.lock:
+                    lane.flush_gathered()
+                    if lane.memory_messages():
+                        lane.leave_live("closing")
+                return True
+            except NoSpace as no_space:
+                lane.full = no_space.reason
+                # Its thread has ended; what makes room must run all the same.
+                self.housekeeper.round()
+            except OSError as error:
+                lane.full = f"the device failed: {error}"
+                _log.error("closing lane %s: the device failed: %s", self.name, error)
+                return False
+        return False
 
     def _close_files(self, stuck: bool) -> None:
         lane = self.lane
-        self.housekeeper.stop(10.0)
         with lane.lock:
             lane.spool.retire()
         self.housekeeper.round()
         if self.outlet is not None and not stuck:
-            self.outlet.dead.close()
+            self._attempt(self.outlet.dead.close)
             self.outlet.close()
-        try:
-            if self.ledger is not None:
-                self.ledger.sync()
-            if self.config.fsync != "never":
-                lane.sync_spool()
-            lane.publish_head(flags=head.CLEAN, sync=True)
-        except OSError as error:
-            _log.error("closing lane %s: the device failed: %s", self.name, error)
+        # Before the last word is in the head: its heartbeat would say that the lane is open.
+        self.reporter.stop(5.0)
+        self._attempt(self._sync_all)
+        self.writer_events.tell("closed", state=self.reporter.current)
+        self.reporter.report(closed=True)
         if self._hub is not None:
             self._hub.close(1.0)
-        self.writer_events.tell("closed", state=self.reporter.current)
-        self.reporter.stop(5.0)
-        self.reporter.report(closed=True)
-        lane.spool.close()
+        self._attempt(lane.spool.close)
         lane.head.close()
         if self.ledger is not None:
-            self.ledger.close()
+            self._attempt(self.ledger.close)
         self._writer_lock.release()
-        if self._sender_lock is not None:
-            if stuck and self.sender is not None:
-                threading.Thread(target=self._release_later, name="mbframework-stuck", daemon=True).start()
-            else:
-                self._sender_lock.release()
+        if self._sender_lock is not None and not stuck:
+            self._sender_lock.release()
 
-    def _release_later(self) -> None:
-        if self.sender is not None and self._sender_lock is not None:
-            self.sender.finished.wait()
+    def _sync_all(self) -> None:
+        if self.ledger is not None:
+            self.ledger.sync()
+        if self.config.fsync != "never":
+            self.lane.sync_spool()
+        self.lane.publish_head(flags=head.CLEAN, sync=True)
+
+    def _attempt(self, act: Callable[[], None]) -> None:
+        """Whatever the device refuses at the end, the locks are let go of; the next opening recovers."""
+        try:
+            act()
+        except OSError as error:
+            _log.error("closing lane %s: the device failed: %s", self.name, error)
+
+    def _let_go(self) -> None:
+        """The end of a sender that close() did not wait for. The sender's thread."""
+        with self._ending:
+            abandoned = self._abandoned
+        if abandoned and self.outlet is not None and self._sender_lock is not None:
+            self.outlet.dead.close()
+            self.outlet.close()
             self._sender_lock.release()
 
     def forget(self) -> None:
-        """In a forked child: no lock of the parent is touched, and none of its descriptors kept."""
+        """In a forked child: no lock of the parent is touched, and none of its descriptors kept.
+
+        Nor is any lock of this process: the thread that held it at the fork is not here to release it.
+        """
         self.closed = True
         self._writer_lock.forget()
         if self._sender_lock is not None:
             self._sender_lock.forget()
+        self.lane.spool.forget()
+        self.lane.head.forget()
+        if self.ledger is not None:
+            self.ledger.slots.forget()
+        if self.outlet is not None:
+            self.outlet.dead.forget()
+            self.outlet.close()
 
     # ---- status
 
@@ -527,23 +638,21 @@ class Engine:
             top = lane.head.slot
             marks = lane.flight.marks if lane.flight is not None and lane.flight.in_memory else []
             extra = {name: marks.count(name) for name in ("delivered", "expired", "dead")} if ahead else {}
+            pending = ledger.outlook(lane.flight_spilled)
             flight = ledger.flight
             lost_disk, returned = slot.lost, slot.returned
             used = sum(segment.size for segment in lane.spool.segments)
             counts: dict[str, Any] = {
                 "accepted": lane.accepted,
                 "delivered": slot.delivered + extra.get("delivered", 0),
-                "pruned": slot.pruned,
+                "pruned": slot.pruned + pending.get("pruned", 0),
                 "expired": slot.expired + extra.get("expired", 0),
                 "dead": slot.dead + extra.get("dead", 0),
-                "purged": slot.purged,
+                "purged": slot.purged + pending.get("purged", 0),
                 "lost_live": top.lost_live,
                 "lost_linger": top.lost_linger,
-                "resident_messages": spooled + in_memory - ahead,
+                "resident_messages": spooled + in_memory - ahead - pending.get("spooled", 0),
             }
-            pruned_ahead = self._pruned_ahead(ledger, spooled, bits)
-            counts["pruned"] += pruned_ahead
-            counts["resident_messages"] -= pruned_ahead
             seek = SeekPosition(slot.segment, slot.next, slot.offset)
             oldest = flight.acceptances()[0] if flight is not None else None
             channel_oldest = lane.channel.oldest if lane.live and lane.channel.items else None
@@ -576,18 +685,9 @@ class Engine:
             retry_at=trouble.retry_at / 1e9 if trouble and trouble.retry_at else None,
             seek=seek, provider=self.source.display if self.source else "", heartbeat_age_s=0.0,
             writer_pid=os.getpid(), sender_pid=os.getpid() if sender else None,
+            order_violations=self.outlet.order_violations if self.outlet else 0,
             facts=sender.facts if sender else {}, **counts,
         )  # fmt: skip
-
-    @staticmethod
-    def _pruned_ahead(ledger: Ledger, spooled: int, bits: int) -> int:
-        """Messages below a floor that waits for the flight to land."""
-        pending = ledger.pending_floor_ordinal
-        flight = ledger.flight
-        if not pending or flight is None:
-            return 0
-        length = 0 if flight.in_memory else len(flight.marks)
-        return max(0, min(spooled, pending - max(ledger.ordinal + length, ledger.ordinal + bits)))
 
     def _common(self) -> dict[str, Any]:
         state, _ = self.state()
@@ -650,14 +750,19 @@ class Engine:
         self.writer_events.tell("opened", lane=self.name, next=begun.head.next, pid=os.getpid())
         for note in begun.notes:
             _log.info("lane %s: recovery: %s", self.name, note)
-        if not begun.notes:
-            return
+        if begun.lost:
+            self.writer_events.tell("lost", first=-1, last=-1, messages=begun.lost, reason=_LOST_IN_MEMORY)
+            self.writer_events.observe(
+                "lost", first_sequence=-1, last_sequence=-1, messages=begun.lost, reason=_LOST_IN_MEMORY
+            )
         backlog = max(0, begun.head.ordinal - begun.seek.ordinal - begun.seek.settled)
+        if not begun.notes and not backlog:
+            return
         size = sum(found.size for found in begun.segments)
         self.writer_events.tell(
             "recovered", notes=begun.notes, messages=backlog, bytes=size, lost=begun.lost, seconds=round(seconds, 4)
         )
         self.writer_events.observe(
             "recovered", messages=backlog, size=size, segments=len(begun.segments), seconds=seconds,
-            reason="; ".join(begun.notes),
+            reason="; ".join(begun.notes) or "closed in order",
         )  # fmt: skip

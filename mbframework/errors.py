@@ -103,17 +103,17 @@ class MessageTooLarge(MessageError):
 
 
 class NotAccepted(MessageBufferError):
-    """The message was not accepted; writing it again later is right."""
+    """The message was not accepted; writing it again later is right.
 
-
-class BufferFull(NotAccepted):
-    """The buffer's limit, or the device, is full and the policy is to refuse.
-
-    ``accepted`` is not empty where a ``write_many()`` ran out of room half-way: the range of sequences of those
-    of its messages that were accepted.
+    ``accepted`` is not empty where a ``write_many()`` came to an end half-way: the range of sequences of those
+    of its messages that were accepted, its first ones.
     """
 
     accepted: range = range(0)
+
+
+class BufferFull(NotAccepted):
+    """The buffer's limit, or the device, is full and the policy is to refuse."""
 
 
 class BufferClosed(NotAccepted):

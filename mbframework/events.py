@@ -65,13 +65,13 @@ class EventLog:
             self._hub.emit(f"mbframework_{hook}", directory=self._directory, lane=self._lane, **facts)
 
     def flush(self) -> None:
-        """Write the queued lines out. A device that refuses them costs narration only."""
-        lines: list[str] = []
+        """Write the queued lines out. What a device refuses waits for the next call."""
+        told: list[dict[str, Any]] = []
         while self._queue:
-            lines.append(json.dumps(self._queue.popleft(), ensure_ascii=True, default=str))
-        if not lines:
+            told.append(self._queue.popleft())
+        if not told:
             return
-        data = ("\n".join(lines) + "\n").encode()
+        data = "".join(json.dumps(line, ensure_ascii=True, default=str) + "\n" for line in told).encode()
         try:
             self._rotate(len(data))
             fd = self._files.open(self._path, create=True)
@@ -80,7 +80,7 @@ class EventLog:
             finally:
                 self._files.close(fd)
         except OSError:
-            self.dropped += len(lines)
+            self._queue.extendleft(reversed(told))
 
     def _rotate(self, coming: int) -> None:
         try:

@@ -20,8 +20,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mbframework.errors import UnsupportedFormat
 from mbframework.events import EventLog
-from mbframework.files import Files, is_broken
+from mbframework.files import Files, is_broken, is_full
 from mbframework.lane import Lane
 from mbframework.ledger import Ledger
 from mbframework.spool import recovery, retention
@@ -62,6 +63,8 @@ class Housekeeper:
         self._synced_at = 0
         self._delivered_at: dict[int, int] = {}
         self._stopping = False
+        #: What failed last, so that it is logged once.
+        self._failure = ""
         self.thread = threading.Thread(target=self._run, name="mbframework-housekeeper", daemon=True)
 
     def start(self) -> None:
@@ -81,35 +84,45 @@ class Housekeeper:
             self.round()
             tick = min(_TICK, self._config.linger) if self._lane.lingering() else _TICK
             self._lane.chores.wait(tick)
-            self._lane.chores.clear()
 
     def round(self) -> None:
-        """Everything that is due."""
+        """Everything that is due; what fails keeps nothing else from being done."""
+        if self._lane.disk_error and not self._do(self._probe):
+            return
+        chores = (
+            self._lane.watch, self._grant, self._finish_recovered, self._retire_old, self._seal, self._remove_delivered,
+            self._prepare, self._sync,
+        )  # fmt: skip
+        well = [self._do(chore) for chore in chores]
+        if all(well):
+            self._note_well()
+
+    def _do(self, chore: Callable[[], None]) -> bool:
+        """Whether the device did what was asked of it; a full one does."""
         try:
-            if self._lane.disk_error:
-                self._lane.publish_head(sync=True)
-            self._lane.watch()
-            self._lane.grant(recovery.GRANT)
-            self._finish_recovered()
-            self._retire_old()
-            self._seal()
-            self._remove_delivered()
-            self._prepare()
-            self._sync()
+            chore()
         except NoSpace as no_space:
             self._note_full(no_space.reason)
         except OSError as error:
-            self.note_error(error)
+            if not is_full(error):
+                self.note_error(error)
+                return False
+            self._note_full(f"the device is full: {error.strerror}")
         except Exception:  # noqa: BLE001  (a defect here must not end the thread: writing goes on, the log tells)
             _log.exception("housekeeping failed")
-        else:
-            self._note_well()
+        return True
+
+    def _probe(self) -> None:
+        self._lane.publish_head(sync=True)
+
+    def _grant(self) -> None:
+        self._lane.grant(recovery.GRANT)
 
     # ---- the next segment
 
     def _prepare(self) -> None:
         lane = self._lane
-        if lane.closed:
+        if lane.closed and not lane.memory_messages():
             return
         try:
             self._make_space()
@@ -127,29 +140,22 @@ class Housekeeper:
             self._events.tell("room", reason="there is room again")
 
     def _make_space(self) -> None:
-        """Free what the next segments need. Raises NoSpace where that cannot be had."""
+        """Free what the next segment needs, and no more: what is pruned is lost. Raises NoSpace where that cannot be had."""
         spool = self._lane.spool
-        limits = spool.limits
-        # One segment to prepare, and with pruning one more, so that a burst of writes finds room as well.
         size = spool.next_size if spool.prepared is None else 0
-        if self._config.on_full == "prune":
-            size = max(size, limits.segment_size) + (limits.segment_size if spool.prepared is None else 0)
-        elif self._lane.full:
-            size = max(size, limits.segment_size)
-        while True:
+        if self._lane.full:
+            size = max(size, spool.limits.segment_size)
+        # With the next one at hand, min_free is kept by pruning all the same.
+        prunes = self._config.on_full == "prune"
+        while size or prunes:
             try:
                 with self._lane.lock:
                     spool.check_room(size)
             except NoSpace as no_space:
-                if self._config.on_full != "prune" or not self._prune(size, no_space.reason):
-                    with self._lane.lock:
-                        # The spare is a convenience: what must fit is the next segment.
-                        spool.check_room(spool.next_size if spool.prepared is None else 0)
-                    if self._lane.full:
-                        raise
-                    return
-                continue
-            return
+                if not prunes or not self._prune(size, no_space.reason):
+                    raise
+            else:
+                return
 
     def _prune(self, size: int, reason: str) -> bool:
         """Remove the oldest segments; False where none may go."""
@@ -204,15 +210,25 @@ class Housekeeper:
     # ---- what has ended
 
     def _finish_recovered(self) -> None:
+        """One in each round, since it may take a second and the next segment is wanted meanwhile; all when closing."""
+        lane = self._lane
         while self._unsynced:
             found = self._unsynced[0]
-            lane = self._lane
             with lane.lock:
                 segment = next((each for each in lane.spool.segments if each.first == found.header.first), None)
             if segment is not None:
-                recovery.finish_seal(self._files, self._directory, found)
-                segment.name = found.entry.name
+                try:
+                    recovery.finish_seal(self._files, self._directory, found)
+                except UnsupportedFormat as error:
+                    # The sender stops there as well, and says so.
+                    _log.error("segment %s cannot be sealed: %s", found.entry.name, error)
+                else:
+                    with lane.lock:
+                        segment.name, segment.size = found.entry.name, found.size
             self._unsynced.pop(0)
+            if not lane.closed:
+                lane.chores.set()
+                return
 
     def _retire_old(self) -> None:
         lane = self._lane
@@ -301,10 +317,10 @@ class Housekeeper:
         now = self._files.boot_ns()
         if now - self._synced_at < config.fsync_interval * 1e9:
             return
-        self._synced_at = now
         self._lane.sync_spool()
         if self._ledger is not None:
             self._ledger.sync()
+        self._synced_at = now
 
     # ---- trouble
 
@@ -324,7 +340,9 @@ class Housekeeper:
         lane = self._lane
         news = not lane.disk_error
         if not is_broken(error):
-            _log.warning("housekeeping failed and is tried again: %s", error)
+            if str(error) != self._failure:
+                _log.warning("housekeeping failed and is tried again: %s", error)
+            self._failure = str(error)
             return
         with lane.lock:
             lane.disk_error = str(error)
@@ -336,6 +354,7 @@ class Housekeeper:
 
     def _note_well(self) -> None:
         lane = self._lane
+        self._failure = ""
         if not lane.disk_error:
             return
         with lane.lock:

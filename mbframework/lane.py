@@ -8,8 +8,10 @@ Promises
   memory, then new messages. Back again only when the spool is read to its end, checked under the same lock.
 - In the steady state ``write()`` makes no system call but a clock's: no network, no sync, no directory. The next
   segment is prepared by the housekeeper.
-- A write that interrupts a write of the same thread (a signal handler, a finaliser) is put aside, and accepted when
-  the outer one ends.
+- A write that interrupts a write of the same thread, or anything else that holds the lane's lock (a signal handler, a
+  finaliser), is put aside, and accepted when that has ended.
+- An interrupt (KeyboardInterrupt) between any two statements loses nothing that was accepted and doubles nothing: what
+  the spool already holds is dropped from memory before the next message is placed.
 
 Threads: ``write`` and ``write_many`` any; methods that say so need ``lock`` held. Whoever needs the ledger's lock as
 well takes that first.
@@ -17,14 +19,23 @@ well takes that first.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mbframework.channel import OVERHEAD, Channel, Waiting, run_of, size_of
-from mbframework.errors import BufferClosed, BufferFull, DiskFailed, DurabilityError, ModeError, ProviderUnavailable
+from mbframework.channel import NEVER, OVERHEAD, Channel, Waiting, run_of, size_of
+from mbframework.errors import (
+    BufferClosed,
+    BufferFull,
+    DiskFailed,
+    DurabilityError,
+    ModeError,
+    NotAccepted,
+    ProviderUnavailable,
+)
 from mbframework.files import Files, is_broken
 from mbframework.flight import Flight
 from mbframework.intake import Item, Limits
@@ -33,20 +44,30 @@ from mbframework.spool import frame, head, layout
 from mbframework.spool.headfile import ACKNOWLEDGED, HEARTBEAT, NEXT, SEGMENT, TAIL, HeadFile
 from mbframework.spool.segment_header import SegmentHeader
 from mbframework.spool.writer import NoSpace, SpoolWriter
+from mbframework.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from mbframework.config import Config
 
+_log = logging.getLogger("mbframework")
 #: Modes that keep nothing on disk.
 MEMORY_ONLY = ("block", "raise")
 #: One frame of many messages: large enough to be cheap, small enough to be read in one go.
-_FRAME_BYTES = 256 * 1024
-_FRAME_COUNT = 4096
+FRAME_BYTES = 256 * 1024
+FRAME_COUNT = 4096
+#: Bytes that a message takes in the columns of a frame, beside its own.
+FRAME_OVERHEAD = 28
 _GATHER_BYTES = 256 * 1024
 
 
+#: Whether a call may wait; an event: until it is set.
+Patience: TypeAlias = "bool | threading.Event"
+
+
 class WouldWait(Exception):
-    """The write would have to wait, and the caller asked it not to; nothing was accepted."""
+    """The write would have to wait, and the caller asked it not to; ``accepted`` as for NotAccepted."""
+
+    accepted: range = range(0)
 
 
 class Lane:
@@ -93,8 +114,11 @@ class Lane:
         self._gathered: list[Waiting] = []
         self._gathered_bytes = 0
 
+        #: The threads that are within a write, and those that accept what was put aside.
         self._inside: set[int] = set()
+        self._accepting: set[int] = set()
         self._nested: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._holds_lock: Callable[[], bool] = lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
         #: True where a write must look at more than whether the lane is live.
         self._special = False
         self._owner = 0
@@ -106,33 +130,37 @@ class Lane:
         self.provider_error: BaseException | None = None
         #: The sender waits for ``wake``, the housekeeper for ``chores``.
         self.sleeping = False
-        self.wake = threading.Event()
-        self.chores = threading.Event()
+        self.wake = Wakeup()
+        self.chores = Wakeup()
         #: Called with (before, after, reason) under the lock when the lane leaves or enters live.
         self.on_hand_over: Callable[[str, str, str], None] = _nobody_listens
         self.live_accepted = 0
+        #: Boot time at which the lane last left live.
+        self.left_live_at = 0
+        #: One past the last sequence on the device, and whether a thread is extending that.
+        self._durability = threading.Condition(threading.Lock())
         self._durable = slot.next
-        self._sync_lock = threading.Lock()
+        self._syncing = False
         self.reconsider()
 
     # ---- acceptance: any thread, without the lock
 
-    def write(self, item: Item, raw_topic: bytes, size: int, wait: bool = True) -> int:
+    def write(self, item: Item, raw_topic: bytes, size: int, wait: Patience = True) -> int:
         """Accept one message, already checked; its sequence.
 
-        0 where the call came from inside another write of the same thread: the message is accepted, and gets its
-        sequence, when that one ends.
+        0 where the call interrupted another write of the same thread, or something that holds the lock: the message is
+        accepted, and gets its sequence, when that has ended.
 
         :raises NotAccepted: nothing was accepted; see the branches of that error.
-        :raises WouldWait: ``wait`` is False, and it would.
+        :raises WouldWait: it may not wait, and would.
         :raises DurabilityError: ``fsync="always"`` and the device failed; the message is accepted.
         """
         ident = get_ident()
-        if ident in self._inside:
-            self._nested.append((self.write, (item, raw_topic, size, wait)))
+        if ident in self._inside or self._holds_lock():
+            self._put_aside(self.write, item, raw_topic, size)
             return 0
-        self._inside.add(ident)
         try:
+            self._inside.add(ident)
             while True:
                 try:
                     with self.lock:
@@ -146,90 +174,143 @@ class Lane:
             raise self._disk_failed(error) from error
         finally:
             self._inside.discard(ident)
-        self._after(sequence, wait)
+            if self.sleeping:
+                self.sleeping = False
+                self.wake.set()
+            if self._nested:
+                self.accept_nested()
+        if self.limits.always_sync and wait:
+            self.make_durable(sequence)
         return sequence
 
-    def write_many(self, items: Sequence[Item], size: int, wait: bool = True) -> range:
+    def write_many(self, items: Sequence[Item], size: int, wait: Patience = True) -> range:
         """Accept messages, already checked, with successive sequences; ``size`` is theirs together in bytes.
 
-        :raises BufferFull: with ``on_full="reject"``, or when a wait ran out: ``accepted`` on the error is the range
-            of those that were accepted before there was no more room.
+        :raises NotAccepted: with ``on_full="reject"``, when a wait ran out, or the device failed: ``accepted`` on the
+            error is the range of those that were accepted before.
+        :raises WouldWait: it may not wait, and would; nothing was accepted where all :meth:`fit_together`.
         """
         ident = get_ident()
-        if ident in self._inside:
-            self._nested.append((self.write_many, (items, size, wait)))
+        if ident in self._inside or self._holds_lock():
+            self._put_aside(self.write_many, items, size)
             return range(0)
         if not items:
             return range(self._next, self._next)
-        self._inside.add(ident)
         first = done = 0
         try:
+            self._inside.add(ident)
             while done < len(items):
                 try:
                     with self.lock:
                         if self._special or self._next + len(items) >= self._granted:
                             self._admit(len(items), wait)
-                        # Until the last of them is in, nobody else gets a sequence: the range has no gap.
-                        self._owner = ident
-                        self.reconsider()
                         if not first:
                             self._leave_live_for(len(items), size)
+                            self._mend()
                             first = self._sequence()
-                        done = self._sequence() - first
-                        self._accept_many(items, done, first, size)
-                        done = len(items)
+                        try:
+                            self._accept_many(items, first, size)
+                        finally:
+                            done = self._sequence() - first
+                            if 0 < done < len(items):
+                                # Until the last of them is in, nobody else gets a sequence: the range has no gap.
+                                self._owner = ident
+                                self.reconsider()
                 except NoSpace as no_space:
-                    done = self._sequence() - first if first else 0
-                    try:
-                        self._wait_for_space(no_space, wait)
-                    except BufferFull as full:
-                        full.accepted = range(first, first + done)
-                        raise
+                    self._wait_for_space(no_space, wait)
+        except (NotAccepted, WouldWait) as refusal:
+            refusal.accepted = range(first, first + done)
+            raise
         except OSError as error:
-            raise self._disk_failed(error) from error
+            failure = self._disk_failed(error)
+            failure.accepted = range(first, first + done)
+            raise failure from error
         finally:
-            with self.lock:
-                if self._owner == ident:
-                    self._owner = 0
-                    self.reconsider()
-                    self.changed.notify_all()
             self._inside.discard(ident)
-        self._after(first + done - 1, wait)
+            if self._owner == ident:
+                self._disown(ident)
+            if self.sleeping:
+                self.sleeping = False
+                self.wake.set()
+            if self._nested:
+                self.accept_nested()
+        if self.limits.always_sync and wait:
+            self.make_durable(first + done - 1)
         return range(first, first + done)
 
-    def _after(self, sequence: int, wait: bool) -> None:
-        if self.sleeping:
-            self.sleeping = False
-            self.wake.set()
-        while self._nested:
-            try:
-                method, arguments = self._nested.popleft()
-            except IndexError:
-                break
-            method(*arguments)
-        if self.limits.always_sync and wait:
-            self.make_durable(sequence)
+    def fit_together(self, count: int, size: int) -> bool:
+        """Whether so many messages of ``size`` bytes together are accepted in one step: all of them or none."""
+        return count == 1 or (
+            count <= FRAME_COUNT and size + count * FRAME_OVERHEAD <= min(FRAME_BYTES, self.limits.max_message)
+        )
+
+    def _disown(self, ident: int) -> None:
+        with self.lock:
+            if self._owner == ident:
+                self._owner = 0
+                self.reconsider()
+                self.changed.notify_all()
+
+    def _put_aside(self, method: Callable[..., object], *arguments: object) -> None:
+        self._nested.append((method, arguments))
+        # Where it was not a write that this one interrupted, the housekeeper will see to it.
+        self.chores.set()
+
+    def accept_nested(self) -> None:
+        """Accept what was put aside, in order, as far as that goes without waiting. Any thread, without the lock."""
+        ident = get_ident()
+        if ident in self._accepting or ident in self._inside or self._holds_lock():
+            return
+        try:
+            self._accepting.add(ident)
+            while self._nested:
+                try:
+                    method, arguments = self._nested.popleft()
+                except IndexError:
+                    return
+                try:
+                    method(*arguments, wait=False)
+                except WouldWait as refusal:
+                    if refusal.accepted:
+                        rest = arguments[0][len(refusal.accepted) :]
+                        arguments = (rest, sum(map(size_of, rest)))
+                    self._nested.appendleft((method, arguments))
+                    return
+                except NotAccepted as refusal:
+                    # Whom it was written for has long gone on: this is the only place that can tell.
+                    _log.error("a message written from a signal handler or finaliser was not accepted: %s", refusal)
+        finally:
+            self._accepting.discard(ident)
 
     def make_durable(self, sequence: int) -> None:
-        """Return when ``sequence`` is on the device, where it is on disk at all; callers share a sync.
+        """Return when ``sequence`` is on the device, where it is on disk at all; who comes during a sync shares the next.
 
         :raises DurabilityError: that is not known.
         """
-        with self._sync_lock:
+        with self._durability:
+            while self._syncing and sequence >= self._durable:
+                self._durability.wait()
             if sequence < self._durable:
                 return
-            try:
-                with self.lock:
-                    self.flush_gathered()
-                    end = self.spool.end
+            self._syncing = True
+        end = 0
+        try:
+            with self.lock:
+                reached = self.spool.end
+            # What lies behind it is in memory, on its way to the provider.
+            if sequence < reached:
                 self.sync_spool()
-            except (OSError, NoSpace) as error:
-                raise DurabilityError(
-                    f"message {sequence} is accepted but not known to be on the device ({error}): do not write it "
-                    "again",
-                    sequence=sequence,
-                ) from error
-            self._durable = end
+            end = reached
+        except OSError as error:
+            raise DurabilityError(
+                f"message {sequence} is accepted but not known to be on the device ({error}): do not write it again",
+                sequence=sequence,
+            ) from error
+        finally:
+            with self._durability:
+                self._syncing = False
+                self._durable = max(self._durable, end)
+                self._durability.notify_all()
 
     def sync_spool(self) -> None:
         """What is in the spool is on the device, and the head says so. Raises OSError."""
@@ -259,19 +340,11 @@ class Lane:
             self._watch_channel(now)
             return sequence
         spool = self.spool
-        if spool.busy:
-            self._resume()
-        sequence = self._next
+        if spool.busy or self._next < spool.end:
+            self._mend()
         if self.limits.linger_ns:
-            self._gathered.append((*item, now))
-            self._gathered_bytes += size
-            self._next = sequence + 1
-            words[NEXT] = sequence + 1
-            if self._gathered_bytes > _GATHER_BYTES:
-                self.flush_gathered()
-            elif len(self._gathered) == 1:
-                self.chores.set()
-            return sequence
+            return self._gather(item, size, now)
+        sequence = self._next
         _, value, key, block, timestamp, partition = item
         data = frame.encode_one(spool.salt, sequence, now, raw_topic, key, value, block, timestamp, partition)
         if not spool.fits(len(data), sequence, now):
@@ -283,9 +356,24 @@ class Lane:
         words[NEXT] = sequence + 1
         return sequence
 
-    def _accept_many(self, items: Sequence[Item], done: int, first: int, size: int) -> None:
+    def _gather(self, item: Item, size: int, now: int) -> int:
+        if self._gathered_bytes + size > _GATHER_BYTES:
+            # Before the message is taken: where there is no room, it is not.
+            self.flush_gathered()
+        sequence = self._next
+        self._gathered.append((*item, now))
+        self._next = sequence + 1
+        self._gathered_bytes += size
+        self.head.words[NEXT] = sequence + 1
+        if len(self._gathered) == 1:
+            self.chores.set()
+        return sequence
+
+    def _accept_many(self, items: Sequence[Item], first: int, size: int) -> None:
+        """Accept those of the items, of which ``first`` is the sequence of the first, that are not yet."""
         now = self.files.boot_ns()
         if self.live:
+            done = self.channel.next - first
             rest = items[done:] if done else items
             self.channel.extend(rest, size, now)
             self._next = self.channel.next
@@ -293,8 +381,7 @@ class Lane:
             self.live_accepted += len(rest)
             self._watch_channel(now)
             return
-        if self.spool.busy:
-            self._resume()
+        self._mend()
         self.flush_gathered()
         while self._next < first + len(items):
             self._append_some(items, self._next - first, self._next, now)
@@ -302,11 +389,11 @@ class Lane:
     def _append_some(self, items: Sequence[Sequence[Any]], start: int, sequence: int, now: int) -> int:
         """Append one frame of items from index ``start``; how many."""
         spool = self.spool
-        largest = min(_FRAME_BYTES, self.limits.max_message)
+        largest = min(FRAME_BYTES, self.limits.max_message)
         end, size = start, 0
-        stop = min(len(items), start + _FRAME_COUNT)
+        stop = min(len(items), start + FRAME_COUNT)
         while end < stop:
-            size += size_of(items[end])
+            size += size_of(items[end]) + FRAME_OVERHEAD
             if size > largest and end > start:
                 break
             end += 1
@@ -345,10 +432,24 @@ class Lane:
         """The sequence that comes next."""
         return self.channel.next if self.live else self._next
 
-    def _resume(self) -> None:
-        """After an interrupt in the middle of an append: the frame counts if it was stored whole."""
-        self.spool.settle()
-        self._next = max(self._next, self.spool.end)
+    def _mend(self) -> None:
+        """After an interrupt in the middle of an append: a frame counts if it was stored whole, and what the spool
+        holds is not in memory as well. Costs nothing where there was none. The lock is held."""
+        spool, channel = self.spool, self.channel
+        if spool.busy:
+            spool.settle()
+        end = spool.end
+        if self.live:
+            flight = self.flight
+            if flight is not None and flight.first + self._flight_spilled < end:
+                self._flight_spilled = min(end, flight.end) - flight.first
+            if channel.first < end:
+                channel.take(end - channel.first, NEVER)
+        elif self._gathered:
+            spilled = end - (self._next - len(self._gathered))
+            if spilled > 0:
+                del self._gathered[:spilled]
+        self._next = max(self._next, end)
 
     def _watch_channel(self, now: int) -> None:
         limits, channel = self.limits, self.channel
@@ -370,8 +471,16 @@ class Lane:
         self.leave_live_if_possible("the provider does not keep up")
 
     def watch(self) -> None:
-        """Now and then: leave live where the oldest message waits too long, append what lingers."""
+        """Now and then: leave live where the oldest message waits too long, append what lingers.
+
+        :raises NoSpace: there is no room for what lingers; it stays in memory.
+        :raises OSError: the device failed; likewise.
+        """
+        self.accept_nested()
         with self.lock:
+            if self._owner and self._owner not in self._inside:
+                # Its thread was interrupted before it could say that it is done.
+                self._disown(self._owner)
             now = self.files.boot_ns()
             if self.live and not self.closed and (self.channel.items or self.flight is not None):
                 self._watch_channel(now)
@@ -388,10 +497,14 @@ class Lane:
 
     def flush_gathered(self) -> None:
         """Append what lingers. The lock is held. Raises NoSpace or OSError; what is not appended stays."""
+        self._mend()
         while self._gathered:
             first = self._next - len(self._gathered)
             done = self._append_some(self._gathered, 0, first, self._gathered[0][6])
             del self._gathered[:done]
+            if self.sleeping:
+                self.sleeping = False
+                self.wake.set()
         self._gathered_bytes = 0
 
     # ---- hand-over, with the lock held
@@ -404,6 +517,7 @@ class Lane:
         """
         if not self.live:
             return
+        self._mend()
         flight = self.flight
         if flight is not None:
             # From the very start of the flight, what was delivered of it included: its place in the spool is [a, b).
@@ -417,9 +531,10 @@ class Lane:
         channel = self.channel
         while channel.items:
             done = self._append_some(channel.items, 0, channel.first, channel.items[0][6])
-            channel.take(done, 1 << 62)
+            channel.take(done, NEVER)
         self._next = max(self._next, channel.first)
         self.live = False
+        self.left_live_at = self.files.boot_ns()
         self.full = ""
         self.on_hand_over("live", "buffering", reason)
         self.reconsider()
@@ -461,14 +576,21 @@ class Lane:
         self._flight_spilled = 0
         return flight
 
+    def take_gathered(self) -> Flight | None:
+        """What lingers, as a flight of messages that no segment holds. The lock is held."""
+        self._mend()
+        gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        if not gathered:
+            return None
+        offset = self._header.wall_ns - self._header.boot_ns
+        first = self._next - len(gathered)
+        return Flight(run_of(first, gathered, self._header, offset, self.head.slot.run), in_memory=True)
+
     def end_flight(self, flight: Flight, ordinal: int) -> int:
         """The flight is settled: the ordinal behind it, where it was ``ordinal`` in front of it."""
-        if flight.in_memory and flight is self.flight:
-            spilled = self._flight_spilled
+        ordinal += self._flight_spilled if flight.in_memory else len(flight.marks)
+        if flight is self.flight:
             self._release_flight()
-            ordinal += spilled
-        elif not flight.in_memory:
-            ordinal += len(flight.marks)
         self.head.words[ACKNOWLEDGED] = flight.end
         if self._special:
             self.reconsider()
@@ -479,6 +601,18 @@ class Lane:
         self.flight = None
         self.flight_bytes = 0
         self._flight_spilled = 0
+
+    def drop_memory(self) -> int:
+        """Forget what waits in memory, the flight excepted; how many messages. The lock is held."""
+        self._mend()
+        dropped = self.channel.clear() if self.live else len(self._gathered)
+        self._gathered, self._gathered_bytes = [], 0
+        return dropped
+
+    @property
+    def flight_spilled(self) -> int:
+        """Messages of the flight in memory that a segment holds already. The lock is held."""
+        return self._flight_spilled
 
     def memory_messages(self) -> int:
         """Accepted messages that no segment holds."""
@@ -511,7 +645,7 @@ class Lane:
             self.closed or self.disk_error or self._owner or self.mode in MEMORY_ONLY or (self.full and self.live)
         )
 
-    def _admit(self, count: int, wait: bool) -> None:
+    def _admit(self, count: int, wait: Patience) -> None:
         """Wait, raise or let the write through. The lock is held, and given up while waiting."""
         deadline: int | None = None
         timeout = self.config.block_timeout
@@ -523,7 +657,7 @@ class Lane:
             reason = self._obstacle(count)
             if not reason:
                 return
-            if not wait:
+            if wait is not True and (wait is False or wait.is_set()):
                 raise WouldWait(reason)
             now = self.files.boot_ns()
             if deadline is None and timeout is not None:
@@ -574,24 +708,24 @@ class Lane:
         if count > limits.channel_messages // 2 or size + count * OVERHEAD > limits.channel_bytes // 2:
             self.leave_live("more was written at once than memory may hold")
 
-    def _wait_for_space(self, no_space: NoSpace, wait: bool) -> None:
+    def _wait_for_space(self, no_space: NoSpace, wait: Patience) -> None:
         """Follow ``on_full``; returns when it is worth trying again. Without the lock.
 
         :raises BufferFull: the policy, or its time-out, says so; or there is nothing left to prune.
         """
         policy = self.config.on_full
-        if policy == "reject":
-            self.chores.set()
-            raise BufferFull(f"the buffer is full: {no_space.reason}")
         timeout = self.config.block_timeout
         begun = self.files.boot_ns()
         with self.lock:
             self.full = no_space.reason
             self.reconsider()
             searches = self.space_searches
+            if policy == "reject":
+                self.chores.set()
+                raise BufferFull(f"the buffer is full: {no_space.reason}")
             while True:
                 self.chores.set()
-                if not wait:
+                if wait is not True and (wait is False or wait.is_set()):
                     raise WouldWait(no_space.reason)
                 self.changed.wait(0.05)
                 if self.closed:

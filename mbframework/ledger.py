@@ -81,10 +81,20 @@ class Ledger:
         """The seek as it is on the device: what a delivered segment must lie below before it is removed."""
         return self._synced_next
 
-    @property
-    def pending_floor_ordinal(self) -> int:
-        """The ordinal of the highest prune floor that waits for the flight; 0 without one. ``lock`` is held."""
-        return max((floor.ordinal for floor in self._floors if floor.account == "pruned"), default=0)
+    def outlook(self, flight_spilled: int = 0) -> dict[str, int]:
+        """What floors that wait for the flight to land have taken already, by account; under "spooled", how many of
+        these messages had been spooled. Of a flight in memory, ``flight_spilled`` are. ``lock`` is held."""
+        result: dict[str, int] = {}
+        flight = self.flight
+        if flight is None or not self._floors:
+            return result
+        at = self.slot.ordinal + (flight_spilled if flight.in_memory else len(flight.marks))
+        for floor in self._floors:
+            gone = max(0, floor.ordinal - at)
+            at += gone
+            result[floor.account] = result.get(floor.account, 0) + gone + floor.extra
+            result["spooled"] = result.get("spooled", 0) + gone
+        return result
 
     def begin(self, flight: Flight) -> bool:
         """Take off; False where the seek has moved since the flight was read. ``lock`` is held."""
@@ -188,10 +198,12 @@ class Ledger:
 
     def close(self) -> None:
         """Publish and let go of the file."""
-        with self.lock:
-            if self.slots.fd >= 0:
-                self._publish()
-        self.slots.close()
+        try:
+            with self.lock:
+                if self.slots.fd >= 0:
+                    self._publish()
+        finally:
+            self.slots.close()
 
     def _apply_floors(self) -> None:
         floors, self._floors = self._floors, []
@@ -207,7 +219,8 @@ class Ledger:
         """Past everything below; bits that are passed were counted already."""
         slot = self.slot
         bits = int.from_bytes(slot.bitmap, "little")
-        distance = sequence - slot.next
+        # A bit stands for a spooled message, so that sequences which were never spooled do not count.
+        distance = ordinal - slot.ordinal
         passed = bits & ((1 << min(distance, BITMAP_BITS)) - 1)
         self._count(account, max(0, ordinal - slot.ordinal - passed.bit_count()))
         bits >>= min(distance, BITMAP_BITS)

@@ -25,7 +25,6 @@ from mbframework.flight import Flight
 from mbframework.lane import Lane
 from mbframework.ledger import Ledger
 from mbframework.spool.reader import Acceptance, Gap, SpoolReader
-from mbframework.spool.writer import NoSpace
 
 if TYPE_CHECKING:
     from mbframework.config import Config
@@ -110,6 +109,8 @@ class Outlet:
 
         :raises Retired: see the class.
         """
+        with self.ledger.lock:
+            self._check(epoch)
         rejected = {indices[i]: reason for i, reason in error.rejected.items() if 0 <= i < len(indices)}
         if error.undelivered is None:
             undelivered = [index for index in indices if index not in rejected]
@@ -117,7 +118,7 @@ class Outlet:
             undelivered = [indices[i] for i in error.undelivered if 0 <= i < len(indices)]
         left = set(undelivered)
         arrived = [index for index in indices if index not in left and index not in rejected]
-        self._check_order(flight, indices, left)
+        self._check_order(flight, indices, left, rejected)
         why = self._bury(flight, indices, rejected, set(arrived), epoch)
         with self.ledger.lock:
             self._check(epoch)
@@ -125,6 +126,29 @@ class Outlet:
             self.ledger.below_floor(flight)
             self._settle(flight)
         return why
+
+    def note_progress(self) -> None:
+        """Put down what is settled of the flight, where it is on disk."""
+        with self.ledger.lock:
+            flight = self.ledger.flight
+            if flight is not None and flight.open < len(flight.marks):
+                self.ledger.progress(flight)
+
+    def expire(self) -> None:
+        """Let go of what is too old on disk while nothing can be sent."""
+        if self._config.expire_after is None:
+            return
+        while True:
+            with self.ledger.lock:
+                waiting = self.ledger.flight is not None
+            flight = None if waiting else self._read(self._config.batch_messages)
+            if flight is None:
+                return
+            self._expire(flight)
+            if flight.open:
+                self.abandon()
+                return
+            self._land(flight)
 
     def abandon(self) -> None:
         """Give the flight back: it is read again. Only of what is on disk."""
@@ -273,14 +297,20 @@ class Outlet:
         if epoch != self.epoch:
             raise Retired
 
-    def _check_order(self, flight: Flight, indices: Sequence[int], left: set[int]) -> None:
+    def _check_order(self, flight: Flight, indices: Sequence[int], left: set[int], rejected: Mapping[int, str]) -> None:
         """What was not delivered must be the end of its ordering domain."""
         failed: set[tuple[str, int, bytes | None]] = set()
+        violations = 0
         for index in indices:
             if index in left:
                 failed.add(flight.domain(index))
-            elif failed and flight.domain(index) in failed:
-                self.order_violations += 1
+            elif failed and index not in rejected and flight.domain(index) in failed:
+                violations += 1
+        if violations:
+            self.order_violations += violations
+            first = flight.first + indices[0]
+            _log.error("the provider broke the order of %d messages in the batch from %d on", violations, first)
+            self._events.tell("order-violation", first=first, last=flight.first + indices[-1], messages=violations)
 
     def _bury(
         self, flight: Flight, indices: Sequence[int], rejected: Mapping[int, str], arrived: set[int], epoch: int
@@ -290,31 +320,44 @@ class Outlet:
             if arrived:
                 self.rejected_in_row = 0
             return ""
-        row = worst = self.rejected_in_row
-        for index in indices:
-            if index in rejected:
-                row += 1
-                worst = max(worst, row)
-            elif index in arrived:
-                row = 0
         reason = self._events.scrub(next(iter(rejected.values())))
+        row, worst = self._rejected_in_row(flight, indices, rejected, arrived)
         if worst >= self._config.max_rejections:
             return f"{worst} messages in a row were rejected, which looks like trouble of the provider: {reason}"
         chosen = sorted(rejected)
         batch = flight.batch(chosen)
+        reasons = {i: self._events.scrub(rejected[index]) for i, index in enumerate(chosen)}
         try:
-            self.dead.add(batch, {i: self._events.scrub(rejected[index]) for i, index in enumerate(chosen)})
-        except NoSpace as no_space:
-            return f"the dead letters are full ({no_space.reason}): replay or drop some"
+            stored, full = self.dead.add(batch, reasons)
+        except OSError as error:
+            return f"the dead letters cannot be stored: {error}"
         with self.ledger.lock:
             self._check(epoch)
-            flight.mark(chosen, "dead")
+            flight.mark(chosen[:stored], "dead")
         self.rejected_in_row = row
-        for i, index in enumerate(chosen):
-            sequence, topic, why = batch.sequences[i], batch.topics[i], self._events.scrub(rejected[index])
+        for i in range(stored):
+            sequence, topic, why = batch.sequences[i], batch.topics[i], reasons[i]
             self._events.tell("dead", sequence=sequence, topic=topic, reason=why)
             self._events.observe("dead", sequence=sequence, topic=topic, reason=why)
-        return ""
+        return f"the dead letters are full ({full}): replay or drop some" if full else ""
+
+    def _rejected_in_row(
+        self, flight: Flight, indices: Sequence[int], rejected: Mapping[int, str], arrived: set[int]
+    ) -> tuple[int, int]:
+        """How many messages at the end of the batch were rejected in a row, and at the worst place in it."""
+        row = worst = self.rejected_in_row
+        last = max(rejected)
+        asked = set(indices)
+        for index in range(indices[0], last + 1):
+            if index in rejected:
+                row += 1
+                worst = max(worst, row)
+            elif index in asked or flight.marks[index] == "delivered":
+                # The provider took it, or looked at it and went on.
+                row = 0
+        if any(index > last for index in arrived):
+            row = 0
+        return row, worst
 
     def _expire(self, flight: Flight) -> None:
         limit = self._config.expire_after
@@ -339,11 +382,12 @@ class Outlet:
             )  # fmt: skip
 
     def age_ns(self, acceptance: Acceptance) -> int:
-        """Nanoseconds since acceptance: by the boot clock within a boot, else by the wall clock. Any thread."""
+        """Nanoseconds since acceptance: by the boot clock within a boot, else by the wall clock, which may have been set
+        back since (then 0). Any thread."""
         header = acceptance.header
         if header.boot_id == self._boot_id:
             return self._files.boot_ns() - acceptance.accepted
-        return self._files.wall_ns() - (header.wall_ns + acceptance.accepted - header.boot_ns)
+        return max(0, self._files.wall_ns() - (header.wall_ns + acceptance.accepted - header.boot_ns))
 
     def _clock_is_steady(self) -> bool:
         now = self._files.boot_ns()

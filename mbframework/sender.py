@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import index
 from typing import TYPE_CHECKING
 
 from mbframework.backoff import Backoff
-from mbframework.errors import ProviderError, ProviderUnusable, SendFailed, UnsupportedFormat
+from mbframework.errors import MessageBufferError, ProviderUnusable, SendFailed, UnsupportedFormat
 from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.flight import Flight
@@ -29,6 +31,7 @@ from mbframework.lane import MEMORY_ONLY, Lane
 from mbframework.outlet import Outlet, Retired
 from mbframework.provider import Context, Provider
 from mbframework.throttle import Throttle
+from mbframework.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from mbframework.config import Config
@@ -96,15 +99,18 @@ class Sender:
     #: A reason, found at opening, for which nothing may be sent ("" for none): another identity.
     barred: str = ""
     stuck_since: int = 0
+    #: Called at the very end of the thread.
+    ended: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        self._interrupt = threading.Event()
+        self._interrupt = Wakeup()
         self._backoff = Backoff(self.config.retry_wait, self.config.retry_wait_max)
         self._throttle = Throttle(self.config.max_rate, self.config.catch_up == "ramp")
-        self._wake = self.lane.wake if self.lane is not None else threading.Event()
+        self._wake = self.lane.wake if self.lane is not None else Wakeup()
         self._opened = False
         self._idle_at = 0
         self.thread = threading.Thread(target=self.run, name=f"mbframework-sender-{self.context.lane}", daemon=True)
+        #: Set when the thread will not touch the lane any more; its provider may still be disconnecting.
         self.finished = threading.Event()
 
     def start(self) -> None:
@@ -147,17 +153,21 @@ class Sender:
             self.outlet.blocked = "the sender has ended by a defect; see the log, and open the buffer anew"
             raise
         finally:
-            self._close_provider(5.0)
             self.finished.set()
+            self._close_provider(5.0)
             self.notify()
+            self.ended()
 
     def _round(self, epoch: int) -> None:
         if self.paused or self.barred:
             self.outlet.blocked = self.barred
             self._sleep(1.0)
             return
-        if not self._opened and not self._open(epoch):
-            return
+        if not self._opened:
+            # Age does not wait for a provider that cannot be reached.
+            self.outlet.expire()
+            if not self._open(epoch):
+                return
         now = self.files.boot_ns() / 1e9
         if self._throttle.wait(now) > 0:
             self._sleep(self._throttle.wait(now))
@@ -199,9 +209,13 @@ class Sender:
 
     def _inspect(self, provider: Provider) -> None:
         self.facts = {str(name): self.source.scrub(str(value)) for name, value in provider.describe().items()}
-        limit = provider.max_message_bytes
-        if limit is not None and self.lane is not None:
-            self.lane.max_message = min(self.lane.limits.max_message, limit)
+        self._heed_limit(provider)
+
+    def _heed_limit(self, provider: Provider | None) -> None:
+        limit = None if provider is None else provider.max_message_bytes
+        if self.lane is not None:
+            most = self.lane.limits.max_message
+            self.lane.max_message = min(most, limit) if isinstance(limit, int) and limit > 0 else most
 
     def _failed_to_open(self, error: Exception) -> None:
         self._close_provider(1.0)
@@ -210,7 +224,7 @@ class Sender:
             return
         if not isinstance(error, SendFailed):
             _log.error("lane %s: opening the provider failed", self.context.lane, exc_info=error)
-        if isinstance(error, ProviderError) and not isinstance(error, SendFailed):
+        if isinstance(error, MessageBufferError) and not isinstance(error, SendFailed):
             self._block(self._text(error))
             return
         asked = error.retry_after if isinstance(error, SendFailed) else None
@@ -277,9 +291,9 @@ class Sender:
         except ProviderUnusable as error:
             self.outlet.failed(flight, indices, SendFailed(str(error)), epoch)
             self._block(self._text(error))
-        except Exception as error:  # noqa: BLE001  (the contract: anything else is a failure of the whole batch)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (the contract: else the whole batch has failed)
             _log.exception("lane %s: the provider raised something other than SendFailed", self.context.lane)
-            wrapped = SendFailed(f"{type(error).__name__}: {error}", uncertain=True)
+            wrapped = SendFailed(f"{type(error).__name__}: {self._text(error)}", uncertain=True)
             self._refused(flight, indices, wrapped, epoch)
         else:
             self.outlet.delivered(flight, indices, epoch)
@@ -296,13 +310,17 @@ class Sender:
 
     def _refused(self, flight: Flight, indices: list[int], error: SendFailed, epoch: int) -> None:
         self.traffic.failures += 1
+        self._heed_limit(self.provider)
+        error = sound(error, len(indices))
+        before = flight.open
         why = self.outlet.failed(flight, indices, error, epoch)
         if why:
             self._block(why)
             return
         left = flight.open
-        if not left:
-            # Only rejections, and they are buried: the provider itself is well.
+        if not left or (error.rejected and left < before):
+            # They are among the dead letters, and the provider itself is well: the rest goes on at once. If it is
+            # not, the next attempt tells.
             self._succeeded()
             return
         wait = self._backoff.failed(error.retry_after)
@@ -317,6 +335,7 @@ class Sender:
     def _down(self, error: BaseException, wait: float, *, uncertain: bool) -> None:
         """The provider failed: leave live, tell, wait."""
         text = self._text(error)
+        self.outlet.blocked = ""
         self._note(text, wait, uncertain=uncertain)
         self._leave_live(text)
         self._pause(wait)
@@ -358,6 +377,8 @@ class Sender:
                 lane.reconsider()
                 if lane.mode not in MEMORY_ONLY:
                     lane.leave_live_if_possible(why)
+                    # What was settled of a batch in memory counts from now on like that of one on disk.
+                    self.outlet.note_progress()
                 lane.changed.notify_all()
         self.notify()
 
@@ -390,7 +411,10 @@ class Sender:
         lane = self.lane
         if lane is None or lane.mode == "always" or not self.up or self.barred or self.outlet.blocked or self.paused:
             return False
-        settled = not self.ever_failed or (self.files.boot_ns() - self.up_since) >= self.config.live_after * 1e9
+        now, steady = self.files.boot_ns(), self.config.live_after * 1e9
+        settled = (not self.ever_failed or now - self.up_since >= steady) and (
+            not lane.left_live_at or now - lane.left_live_at >= steady
+        )
         if settled:
             self._throttle.caught_up()
         return settled
@@ -408,6 +432,9 @@ class Sender:
                 self.provider.idle()
             except SendFailed as error:
                 self._down(error, self._backoff.failed(error.retry_after), uncertain=False)
+                return
+            except ProviderUnusable as error:
+                self._block(self._text(error))
                 return
             except Exception as error:  # noqa: BLE001  (a plugin's failure must not end the thread)
                 _log.exception("lane %s: the provider's idle() failed", self.context.lane)
@@ -428,11 +455,9 @@ class Sender:
     def _pause(self, wait: float) -> None:
         """The wait between two attempts."""
         self._interrupt.wait(wait)
-        self._interrupt.clear()
 
     def _sleep(self, wait: float) -> None:
         self._interrupt.wait(min(wait, 1.0))
-        self._interrupt.clear()
 
     def _begin_call(self) -> None:
         self.stuck_since = self.files.boot_ns()
@@ -451,4 +476,29 @@ class Sender:
             _log.exception("lane %s: closing the provider failed", self.context.lane)
 
     def _text(self, error: BaseException) -> str:
-        return self.source.scrub(str(error) or type(error).__name__)
+        try:
+            said = str(error)
+        except Exception:  # noqa: BLE001  (a foreign exception whose text fails must not end the thread)
+            said = ""
+        return self.source.scrub(said or type(error).__name__)
+
+
+def sound(error: SendFailed, count: int) -> SendFailed:
+    """The error of a batch of ``count`` messages, where what it says of them makes sense; else one that says nothing of
+    them, so that the whole batch counts as undelivered."""
+    asked: object = error.retry_after
+    wait = float(asked) if isinstance(asked, (int, float)) and math.isfinite(asked) and asked > 0 else None
+    try:
+        rejected = {index(i): str(reason) for i, reason in error.rejected.items()}
+        undelivered = None if error.undelivered is None else [index(i) for i in error.undelivered]
+    except (TypeError, ValueError, AttributeError):
+        rejected, undelivered = {-1: ""}, None
+    if all(0 <= i < count for i in (*rejected, *(undelivered or ()))):
+        return SendFailed(
+            str(error), undelivered=undelivered, rejected=rejected, uncertain=bool(error.uncertain), retry_after=wait
+        )
+    return SendFailed(
+        f"{error} (the provider names messages that were not in the batch: all of it is tried again)",
+        uncertain=True,
+        retry_after=wait,
+    )

@@ -5,15 +5,18 @@ Promises
 - ``next`` on the live page is stored after each acceptance, so that after a kill it is known how many messages were
   accepted and not spooled. The offset beside it is that of the last frame stored: recovery begins there.
 - A sequence is given out only below what the head, on the device, has reserved.
+- Slots are packed in the order of their generations, under the lane's lock, and may be published in any: one that
+  comes late is left out, since a newer one says all that it does.
 
 Threads: the words of the live page are stored under the lane's lock; :meth:`HeadFile.publish` and
-:meth:`HeadFile.sync` may be called by any thread that does not hold it.
+:meth:`HeadFile.sync` may be called by any thread, the latter by none that holds it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 from array import array
 from typing import Final
 
@@ -39,6 +42,8 @@ class HeadFile:
         self._slots = slots
         self.slot = slot
         self._map = map_
+        self._publishing = threading.Lock()
+        self._published = 0
         #: The live page's six words. Without a map they are written out with each publication.
         self.words: memoryview | array[int] = (
             map_.words(head.LIVE_NEXT, 6) if map_ is not None else array("Q", bytes(48))
@@ -70,11 +75,16 @@ class HeadFile:
 
     def publish(self, raw: bytes) -> None:
         """Store a packed slot, and the live page where it is not mapped. Raises OSError."""
-        self._slots.write(raw)
-        if self._map is None:
-            words = self.words
-            page = LivePage(self.slot.run, self.slot.boot_id, *(words[i] for i in range(6)))
-            self._files.pwrite(self._slots.fd, head.pack_live(page), head.LIVE_PAGE)
+        generation = int.from_bytes(raw[8:16], "little")
+        with self._publishing:
+            if generation < self._published:
+                return
+            self._published = generation
+            self._slots.write(raw)
+            if self._map is None:
+                words = self.words
+                page = LivePage(self.slot.run, self.slot.boot_id, *(words[i] for i in range(6)))
+                self._files.pwrite(self._slots.fd, head.pack_live(page), head.LIVE_PAGE)
 
     def sync(self) -> None:
         """What was published before is on the device. Raises OSError."""
@@ -83,6 +93,14 @@ class HeadFile:
     def close(self) -> None:
         """Let go of the file and its map."""
         self._slots.close()
+        self._unmap()
+
+    def forget(self) -> None:
+        """In a forked child: let go of the copies."""
+        self._slots.forget()
+        self._unmap()
+
+    def _unmap(self) -> None:
         words = self.words
         if isinstance(words, memoryview):
             self.words = array("Q", words)

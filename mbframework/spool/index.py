@@ -7,12 +7,17 @@ counts from the moment its header is valid. One thread at a time.
 from __future__ import annotations
 
 import bisect
+import errno
 import os
 from dataclasses import dataclass
 
 from mbframework.files import Files
 from mbframework.spool import layout, segment_header
 from mbframework.spool.segment_header import SegmentHeader
+
+#: What opening a link, a directory or a device says that has the name of a segment.
+_NO_FILE = frozenset({errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO})
+_LISTINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,14 @@ class SegmentIndex:
 
     def refresh(self) -> None:
         """List the directory anew. A missing directory has no segments."""
+        # A prepared file that has got its name since the listing is in the next one.
+        for _ in range(_LISTINGS):
+            if self._list():
+                return
+
+    def _list(self) -> bool:
+        """One listing; False where a file of it was gone when it was looked at."""
+        complete = True
         found: dict[int, Entry] = {}
         prepared: dict[str, int] = {}
         try:
@@ -51,7 +64,12 @@ class SegmentIndex:
                 continue
             kind, number = parsed
             if kind == "N":
-                first = self._prepared.get(name) or self._first_of(name)
+                first = self._prepared.get(name)
+                if first is None:
+                    try:
+                        first = self._first_of(name)
+                    except FileNotFoundError:
+                        complete = False
                 if first is None:
                     continue
                 prepared[name] = number = first
@@ -61,6 +79,7 @@ class SegmentIndex:
                 found[number] = Entry(number, name)
         self._prepared = prepared
         self.entries = sorted(found.values(), key=lambda entry: entry.first)
+        return complete
 
     def at_or_before(self, sequence: int) -> Entry | None:
         """The last segment that begins at or before ``sequence``."""
@@ -82,6 +101,10 @@ class SegmentIndex:
                 fd = self._files.open(os.path.join(self.directory, name), write=False)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                if error.errno in _NO_FILE:
+                    return None
+                raise
             try:
                 header = segment_header.unpack(self._files.pread(fd, segment_header.SEGMENT_HEADER_SIZE, 0))
             except BaseException:
@@ -102,10 +125,13 @@ class SegmentIndex:
         return opened[1]
 
     def _first_of(self, name: str) -> int | None:
+        """The first sequence of a prepared file that has been activated. Raises OSError."""
         try:
             fd = self._files.open(os.path.join(self.directory, name), write=False)
-        except FileNotFoundError:
-            return None
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return None
+            raise
         try:
             header = segment_header.unpack(self._files.pread(fd, segment_header.SEGMENT_HEADER_SIZE, 0))
         finally:

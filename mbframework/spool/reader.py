@@ -5,8 +5,9 @@ Promises
 - Reads with ``pread`` only, so that a file that is cut meanwhile is a short read and never a fault.
 - What :meth:`SpoolReader.read` returns is a run without gaps in its sequences and ordinals. What is missing is
   returned on its own, as a :class:`Gap` that says how many messages were lost there.
-- At the growing end of the last segment an invalid frame means *not yet*; anywhere else it is damage, and the
-  next intact frame is searched for.
+- At the growing end of the last segment an invalid frame means *not yet*, unless an intact one stands behind it;
+  anywhere else it is damage, and the next intact frame is searched for.
+- A file that is being renamed may be missing from a listing: nothing is called lost before a second one agrees.
 - Memory: one window of ``_WINDOW`` bytes, or one frame where that is larger.
 
 One thread at a time.
@@ -15,10 +16,12 @@ One thread at a time.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import NamedTuple
 
+from mbframework.errors import UnsupportedFormat
 from mbframework.files import Files
-from mbframework.spool import frame, layout
+from mbframework.spool import frame, layout, segment_header
 from mbframework.spool.frame import Columns, FrameHeader
 from mbframework.spool.index import Entry, SegmentIndex
 from mbframework.spool.segment_header import SegmentHeader, wall_of
@@ -27,11 +30,11 @@ _WINDOW = 1 << 20
 _SMALL = 1 << 16
 
 
-class _Again:
-    """The present segment is done: look for the position in the next one."""
-
-
-_AGAIN = _Again()
+class _Signal(Enum):
+    #: More is known of the present segment than before: walk on.
+    AGAIN = auto()
+    #: The present segment ends in front of the position.
+    DONE = auto()
 
 
 class Gap(NamedTuple):
@@ -89,6 +92,7 @@ class SpoolReader:
         self._end: int | None = None  # one past the segment's last sequence, where known
         self._offset = 0
         self._at = 0  # sequence at _offset
+        self._suspect = -1  # offset of a frame with an intact one behind it, looked at again before it is damage
         self._window = b""
         self._base = 0
         self._span = _SMALL
@@ -110,15 +114,27 @@ class SpoolReader:
         run = Run(next_)
         size = 0
         while len(run) < max_messages and size < max_bytes:
-            found = self._seek(run.end, ordinal + len(run), until, hint)
+            try:
+                found = self._seek(run.end, ordinal + len(run), until, hint)
+            except UnsupportedFormat:
+                if len(run):
+                    return run
+                raise
             if isinstance(found, Gap):
-                return run if len(run) else found
+                if len(run):
+                    return run
+                if found.lost and self._listing_has_changed():
+                    self.close()
+                    continue
+                return found
             if found is None:
                 break
             columns, header, length = found
             skip = run.end - columns.first
             room = max_messages - len(run)
             left = columns.count - skip
+            if self._end is not None:
+                left = min(left, self._end - run.end)
             fit = max(1, (max_bytes - size) * columns.count // max(length, 1))
             take = min(left, room, fit)
             self._add(run, columns, header, skip, take)
@@ -161,22 +177,28 @@ class SpoolReader:
         self, next_: int, ordinal: int, until: int | None, hint: tuple[int, int]
     ) -> tuple[Columns, SegmentHeader, int] | Gap | None:
         """The frame that holds ``next_``, or why there is none."""
+        done = 0
         while True:
             if not self._inside(next_):
-                gap = self._enter(next_, ordinal, hint)
+                gap = self._enter(next_, ordinal, hint, done)
                 if gap is not None:
                     return gap
             header = self._header
             if header is None:
                 return None
-            expected = header.ordinal + next_ - header.first
-            if expected > ordinal:
-                return Gap(next_, expected, expected - ordinal)
             if self._at > next_:
                 self._rewind(header)
             found = self._walk(header, next_, ordinal, until)
-            if not isinstance(found, _Again):
+            while found is _Signal.AGAIN:
+                found = self._walk(header, next_, ordinal, until)
+            if found is _Signal.DONE:
+                done = header.first
+                self.close()
+                continue
+            if found is None or isinstance(found, Gap):
                 return found
+            expected = header.ordinal + next_ - header.first
+            return Gap(next_, expected, expected - ordinal) if expected > ordinal else found
 
     def _inside(self, next_: int) -> bool:
         header = self._header
@@ -187,12 +209,13 @@ class SpoolReader:
         # Without a known end only the next message is: farther on, another segment may have begun since.
         return next_ <= self._at or (self._frame is not None and next_ <= self._frame.first + self._frame.count)
 
-    def _enter(self, next_: int, ordinal: int, hint: tuple[int, int]) -> Gap | None:
-        """Open the segment that holds ``next_``; a gap where the next readable one begins later."""
+    def _enter(self, next_: int, ordinal: int, hint: tuple[int, int], done: int) -> Gap | None:
+        """Open the segment that holds ``next_``; a gap where the next readable one begins later. The segment ``done``
+        and those before it are known to end below ``next_``."""
         self.close()
         self.index.refresh()
         entry = self.index.at_or_before(next_)
-        if entry is not None and self._use(entry):
+        if entry is not None and entry.first > done and self._use(entry):
             # The listing is fresh: a segment without a successor is the last one there is.
             if self._end is None or next_ < self._end:
                 if hint[0] == entry.first:
@@ -218,6 +241,7 @@ class SpoolReader:
             return False
         self._fd, self._header = opened
         self._end = self._end_of(self._header)
+        self._suspect = -1
         self._rewind(self._header)
         return True
 
@@ -225,7 +249,7 @@ class SpoolReader:
         """What the successor says of this segment's end; None without one, or where its header is damaged."""
         later = self.index.after(header.first)
         successor = None if later is None else self.index.header(later)
-        return None if successor is None else max(header.first, successor.previous_end)
+        return None if successor is None else segment_header.end_before(header, successor)
 
     def _rewind(self, header: SegmentHeader) -> None:
         self._offset = layout.FIRST_FRAME
@@ -235,7 +259,7 @@ class SpoolReader:
     def _jump(self, offset: int, next_: int) -> None:
         """Begin at ``offset`` where a frame at or before ``next_`` stands there."""
         header = self._header
-        if header is None or offset < layout.FIRST_FRAME or offset & 7:
+        if header is None or offset & 7 or not layout.FIRST_FRAME <= offset < self._files.fstat(self._fd).st_size:
             return
         found = frame.read_header(self._need(offset, frame.HEADER_SIZE), offset - self._base, header.salt)
         if found is not None and header.first <= found.first <= next_:
@@ -243,7 +267,7 @@ class SpoolReader:
 
     def _walk(
         self, header: SegmentHeader, next_: int, ordinal: int, until: int | None
-    ) -> tuple[Columns, SegmentHeader, int] | Gap | _Again | None:
+    ) -> tuple[Columns, SegmentHeader, int] | Gap | _Signal | None:
         """From the present frame to the one that holds ``next_``."""
         fresh = False
         while True:
@@ -251,7 +275,7 @@ class SpoolReader:
             if kept is not None and kept.first <= next_ < kept.first + kept.count:
                 return kept, header, self._length
             if self._end is not None and self._at >= self._end:
-                return _AGAIN
+                return _Signal.DONE
             self._frame = None
             found = self._frame_header()
             if found is not None and frame.is_seal(found) and found.first >= self._at:
@@ -273,14 +297,14 @@ class SpoolReader:
                 continue
             return self._invalid(found, header, next_, ordinal, until)
 
-    def _sealed(self, end: int, next_: int, ordinal: int) -> Gap | _Again | None:
+    def _sealed(self, end: int, next_: int, ordinal: int) -> Gap | _Signal | None:
         """At a seal that says that the segment ends at ``end``."""
         if self._end is None or end < self._end:
             self._end = end
         self._at = self._end
         if next_ < self._end:
             return Gap(self._end, ordinal + self._end - next_, self._end - next_)
-        return _AGAIN if self._has_later() else None
+        return _Signal.DONE if self._has_later() else None
 
     def _has_later(self) -> bool:
         """Whether a segment after the present one exists by now."""
@@ -293,7 +317,7 @@ class SpoolReader:
 
     def _invalid(
         self, found: FrameHeader | None, header: SegmentHeader, next_: int, ordinal: int, until: int | None
-    ) -> Gap | _Again | None:
+    ) -> Gap | _Signal | None:
         """No intact frame follows: the end of the segment, the growing end, or damage."""
         later = self._has_later()
         if later and self._end is None:
@@ -302,25 +326,46 @@ class SpoolReader:
             self._end = self._end_of(header)
             if self._end is not None:
                 self._window = b""
-                return _AGAIN
-        if not later and (until is None or next_ >= until):
-            self._window = b""
-            return None
+                return _Signal.AGAIN
+        if not later:
+            if until is None or next_ >= until:
+                self._window = b""
+                return None
+            if self._suspect != self._offset:
+                return self._suspected(found, header)
         if found is not None and found.first == self._at:
             end = found.first + found.count
             return self._skip_to(next_, ordinal, end, frame.next_offset(self._offset, found.length))
         return self._resynchronise(header, next_, ordinal)
 
-    def _resynchronise(self, header: SegmentHeader, next_: int, ordinal: int) -> Gap | None:
+    def _suspected(self, found: FrameHeader | None, header: SegmentHeader) -> _Signal | None:
+        """In a growing segment: the present frame may only not be stored whole yet, unless one behind it is."""
+        self._window = b""
+        whole = found is not None and found.first == self._at
+        behind = frame.next_offset(self._offset, found.length) if found is not None and whole else self._offset
+        if find_frame(self._files, self._fd, header.salt, behind, self._at, None) is None:
+            return None
+        # By the time that one was stored, this one had been: look again.
+        self._suspect = self._offset
+        return _Signal.AGAIN
+
+    def _resynchronise(self, header: SegmentHeader, next_: int, ordinal: int) -> Gap | _Signal | None:
         """Search an intact frame beyond the damage; without one, the rest of the segment is lost."""
-        survivor = find_frame(self._files, self._fd, header.salt, self._offset + 8, self._at, self._end)
+        survivor = find_frame(self._files, self._fd, header.salt, self._offset, self._at, self._end)
         if survivor is not None:
             offset, intact = survivor
             return self._skip_to(next_, ordinal, intact.first, offset)
         if self._end is not None:
             self._at = self._end
+            if next_ >= self._end:
+                return _Signal.DONE
             return Gap(self._end, ordinal + self._end - next_, self._end - next_)
         return self._leap(next_, ordinal)
+
+    def _listing_has_changed(self) -> bool:
+        before = [entry.first for entry in self.index.entries]
+        self.index.refresh()
+        return before != [entry.first for entry in self.index.entries]
 
     def _skip_to(self, next_: int, ordinal: int, to: int, offset: int) -> Gap:
         self._offset, self._at, self._frame = offset, to, None
@@ -333,6 +378,24 @@ class SpoolReader:
             return None
         window = self._need(self._offset, frame.HEADER_SIZE)
         return frame.read_header(window, self._offset - self._base, header.salt)
+
+    def end_of_frame(self, segment: int, offset: int) -> int | None:
+        """One past the last sequence of the frame at ``offset`` of the segment that begins at ``segment``; None where
+        no frame begins there. Raises UnsupportedFormat, OSError."""
+        opened = self.index.open(Entry(segment, layout.unsealed_name(segment)))
+        entry = next((each for each in self.index.entries if each.first == segment), None)
+        if opened is None and entry is not None:
+            opened = self.index.open(entry)
+        if opened is None:
+            return None
+        fd, header = opened
+        try:
+            if not 0 <= offset < self._files.fstat(fd).st_size:
+                return None
+            found = frame.read_header(self._files.pread(fd, frame.HEADER_SIZE, offset), 0, header.salt)
+        finally:
+            self._files.close(fd)
+        return None if found is None else found.first + found.count
 
     def _need(self, offset: int, size: int) -> bytes:
         """A window that holds ``size`` bytes at ``offset``, as far as the file goes."""

@@ -149,25 +149,50 @@ def _survey_segments(files: Files, directory: str, result: Survey) -> None:
             continue
         fd, header = opened
         try:
-            size = files.fstat(fd).st_size
-            found = Found(entry, header, size)
+            found = Found(entry, header, files.fstat(fd).st_size)
             if result.segments and result.segments[-1].end is None:
                 previous = result.segments[-1]
                 previous.end = max(previous.header.first, header.previous_end)
-            if not entry.sealed:
-                found.walked = walk(files, fd, header, *_start(result, header))
-                found.end = found.walked.end
-            elif entry is index.entries[-1]:
-                found.end = sealed_end(files, fd, header, size)
+            if not entry.sealed and not _is_whole(result, header):
+                _walk_to_end(files, fd, result, found)
             result.segments.append(found)
         finally:
             files.close(fd)
+    last = result.segments[-1] if result.segments else None
+    if last is None or last.end is not None:
+        return
+    opened = index.open(last.entry)
+    if opened is None:
+        # The sender has removed it meanwhile; as in a listing made a moment later.
+        result.segments.pop()
+        return
+    fd, header = opened
+    try:
+        if last.entry.sealed:
+            last.end = sealed_end(files, fd, header, last.size)
+        else:
+            _walk_to_end(files, fd, result, last)
+    finally:
+        files.close(fd)
+
+
+def _is_whole(known: Survey, header: SegmentHeader) -> bool:
+    """Whether every page that was stored of a segment is there, so that what its successor says of its end is true."""
+    return known.same_boot or (known.head is not None and header.first < known.head.synced_segment)
+
+
+def _walk_to_end(files: Files, fd: int, known: Survey, found: Found) -> None:
+    header = found.header
+    if known.live is not None and known.live.segment == header.first:
+        # Stored in this boot, one frame after the other: behind the first that is not whole there is none.
+        found.walked = walk(files, fd, header, known.live.tail, 0, search=False)
+    else:
+        found.walked = walk(files, fd, header, *_start(known, header))
+    found.end = found.walked.end
 
 
 def _start(known: Survey, header: SegmentHeader) -> tuple[int, int]:
     """(offset, sequence) of a frame from which the walk through an unsealed segment may begin."""
-    if known.live is not None and known.live.segment == header.first:
-        return known.live.tail, 0
     slot = known.head
     if slot is not None:
         if known.same_boot and slot.checkpoint_segment == header.first:
@@ -188,11 +213,12 @@ def sealed_end(files: Files, fd: int, header: SegmentHeader, size: int) -> int:
     return walk(files, fd, header, layout.FIRST_FRAME, header.first).end
 
 
-def walk(files: Files, fd: int, header: SegmentHeader, offset: int, sequence: int) -> Walked:
+def walk(files: Files, fd: int, header: SegmentHeader, offset: int, sequence: int, *, search: bool = True) -> Walked:
     """The end of a segment, from a frame at ``offset`` on.
 
     :param sequence: that of the frame at ``offset``; 0: whatever stands there. Where no intact frame stands, the
         walk begins at the front.
+    :param search: look for intact frames behind one that is not.
     """
     chunk = 1 << 20
     base, window = offset, files.pread(fd, chunk, offset)
@@ -222,7 +248,7 @@ def walk(files: Files, fd: int, header: SegmentHeader, offset: int, sequence: in
                 highest = found.accepted
                 offset = end_offset = frame.next_offset(offset, found.length)
                 continue
-        survivor = find_frame(files, fd, header.salt, offset + 8, at, None)
+        survivor = find_frame(files, fd, header.salt, offset + 8, at, None) if search else None
         if survivor is None:
             return Walked(at, end_offset, frames, False, highest)
         offset = survivor[0]
@@ -239,16 +265,19 @@ class Recovered:
     segments: list[Found]
     end: int
     notes: list[str]
-    #: Segments with a seal that is not yet on the device.
+    #: Segments whose seal is not yet on the device, or not yet made: see :func:`finish_seal`.
     unsynced: list[Found]
     lost: int
+    #: Whether a valid head and seek were found.
+    head_exists: bool
+    seek_exists: bool
 
 
 def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_id: bytes) -> Recovered:
     """Seal what an earlier opening left and compute where this one begins. The writer's lock is held.
 
-    Within the boot in which a segment was written its pages are whole, so its seal may reach the device later;
-    after another boot it is synced before anything else is accepted.
+    Within the boot in which a segment was written its pages are whole, so its seal may reach the device later, and
+    where a successor tells its end, be made later; after another boot it is synced before anything else is accepted.
 
     :raises UnsupportedFormat: a newer release wrote the lane; nothing was changed.
     :raises OSError: the device failed.
@@ -258,7 +287,6 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
         raise UnsupportedFormat(known.unsupported, path=directory)
     notes: list[str] = []
     unsynced: list[Found] = []
-    index = SegmentIndex(files, directory)
     for found in list(known.segments):
         if found.entry.sealed:
             continue
@@ -266,7 +294,10 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
             _remove(files, directory, found.entry.name)
             known.segments.remove(found)
             continue
-        _seal(files, index, found)
+        if found.walked is None:
+            unsynced.append(found)
+            continue
+        _seal(files, os.path.join(directory, found.entry.name), found)
         if known.same_boot:
             unsynced.append(found)
         else:
@@ -318,7 +349,10 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
         destination=old.destination if old else bytes(head.FINGERPRINT_SIZE),
     )
     end = known.spool_end or min(settled or next_, next_)
-    return Recovered(slot, known.head_slot, position, known.seek_slot, known.segments, end, notes, unsynced, lost)
+    return Recovered(
+        slot, known.head_slot, position, known.seek_slot, known.segments, end, notes, unsynced, lost,
+        head_exists=old is not None, seek_exists=known.seek is not None,
+    )  # fmt: skip
 
 
 def accounts_of(slot: SeekSlot) -> int:
@@ -327,11 +361,14 @@ def accounts_of(slot: SeekSlot) -> int:
 
 
 def finish_seal(files: Files, directory: str, found: Found) -> None:
-    """Put a sealed segment on the device and give it its sealed name."""
+    """Put a segment on the device, with its seal, and give it its sealed name. Raises OSError."""
     name = layout.sealed_name(found.header.first)
     path = os.path.join(directory, found.entry.name)
     fd = files.open(path)
     try:
+        if found.walked is None:
+            found.walked = walk(files, fd, found.header, layout.FIRST_FRAME, found.header.first)
+            _seal(files, path, found)
         files.datasync(fd)
     finally:
         files.close(fd)
@@ -341,11 +378,11 @@ def finish_seal(files: Files, directory: str, found: Found) -> None:
     found.entry = Entry(found.header.first, name)
 
 
-def _seal(files: Files, index: SegmentIndex, found: Found) -> None:
+def _seal(files: Files, path: str, found: Found) -> None:
     walked = found.walked
     if walked is None:
         raise AssertionError("only a walked segment is sealed")
-    fd = files.open(os.path.join(index.directory, found.entry.name))
+    fd = files.open(path)
     try:
         if walked.sealed:
             stored = frame.read_header(files.pread(fd, frame.HEADER_SIZE, walked.offset), 0, found.header.salt)

@@ -175,6 +175,13 @@ def unpack(buf: bytes) -> SegmentHeader | None:
     )
 
 
+def end_before(header: SegmentHeader, successor: SegmentHeader) -> int:
+    """One past the last sequence of a segment, as the next readable one tells. Where a segment between them is
+    missing, the ordinals keep the result from reaching far into what that one held."""
+    spooled = max(0, successor.ordinal - header.ordinal)
+    return max(header.first, min(successor.previous_end, header.first + spooled))
+
+
 def wall_of(header: SegmentHeader, accepted: int) -> int:
     """The wall clock (ns since 1970, UTC) at which a frame of this segment was ``accepted`` (boot-time ns)."""
     return header.wall_ns + accepted - header.boot_ns

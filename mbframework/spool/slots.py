@@ -6,6 +6,8 @@ Promises
   as the last successful sync, because the slot of that sync (D) and the one being synced (S) are never
   written: each write goes to the third (W).
 - When a sync begins, W becomes S and the third slot becomes W; on success S becomes D.
+- After a store or a sync that failed, the next sync stores the newest slot again before it trusts the device:
+  Linux reports a page that it could not write once, and then takes it for clean.
 - The file is made at its full size under a temporary name, synced and renamed, so that a full disk
   cannot stop a later write.
 
@@ -31,7 +33,9 @@ class SlotFile:
         self._sync_lock = threading.Lock()
         self._durable = durable
         self._written = (durable + 1) % SLOT_COUNT
+        self._newest = b""
         self._dirty = False
+        self._suspect = False
 
     @classmethod
     def create(cls, files: Files, path: str, size: int, first: bytes) -> SlotFile:
@@ -70,8 +74,13 @@ class SlotFile:
     def write(self, raw: bytes) -> None:
         """Store a slot's bytes: visible to every reader, durable after the next sync."""
         with self._lock:
-            self._files.pwrite(self.fd, raw, self._written * SLOT_STRIDE)
-            self._dirty = True
+            self._newest, self._dirty = raw, True
+            self._store()
+
+    def _store(self) -> None:
+        suspect, self._suspect = self._suspect, True
+        self._files.pwrite(self.fd, self._newest, self._written * SLOT_STRIDE)
+        self._suspect = suspect
 
     def sync(self) -> None:
         """Everything written before the call is on the device when it returns.
@@ -82,19 +91,27 @@ class SlotFile:
             with self._lock:
                 if not self._dirty:
                     return
+                if self._suspect:
+                    self._store()
                 frozen = self._written
                 self._written = SLOT_COUNT - self._durable - frozen
-                self._dirty = False
+                self._dirty = self._suspect = False
             try:
                 self._files.datasync(self.fd)
             except BaseException:
                 with self._lock:
                     # The frozen slot may or may not be on the device: it is the one to write next.
                     self._written = frozen
-                    self._dirty = True
+                    self._dirty = self._suspect = True
                 raise
             with self._lock:
                 self._durable = frozen
+
+    def forget(self) -> None:
+        """In a forked child: give the copy of the descriptor back, whatever the parent's threads were about."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            self._files.close(fd)
 
     def close(self) -> None:
         """Give the descriptor back."""

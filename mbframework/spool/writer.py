@@ -87,12 +87,15 @@ class Prepared:
     def fill(self, files: Files) -> None:
         """Write zeros from the front to the end, until told to stop. The order of the two stores below and
         in :meth:`usable_until` is what keeps a chunk from landing on a frame."""
-        for start in range(0, self.size, _CHUNK):
-            self.in_flight = start
-            if self.stop:
-                break
-            files.fill(self.fd, start, min(start + _CHUNK, self.size))
-        self.in_flight = None
+        try:
+            for start in range(0, self.size, _CHUNK):
+                self.in_flight = start
+                if self.stop:
+                    break
+                files.fill(self.fd, start, min(start + _CHUNK, self.size))
+        finally:
+            # Where the device refused, the file is as good as one that was not filled.
+            self.in_flight = None
 
     def usable_until(self) -> int:
         """Stop the filling; bytes below the result may be stored to at once."""
@@ -181,6 +184,8 @@ class SpoolWriter:
     #: The next prepared file has this size; a lane that never spilled reserves little.
     next_size: int = 0
 
+    #: The size of a file that is being prepared.
+    _preparing: int = 0
     _limit: int = 0
     _roll_at: int = 0
     _salt: int = 0
@@ -259,7 +264,7 @@ class SpoolWriter:
     def used(self) -> int:
         """Bytes on disk of all segments, the prepared one included."""
         prepared = self.prepared
-        return sum(segment.size for segment in self.segments) + (prepared.size if prepared else 0)
+        return sum(segment.size for segment in self.segments) + (prepared.size if prepared else self._preparing)
 
     def backlog_segments(self) -> int:
         """Segment files, the prepared one left out."""
@@ -319,7 +324,7 @@ class SpoolWriter:
             if in_flight is None or wanted <= in_flight:
                 self.prepared = None
                 return file
-        size = max(self.limits.segment_size, wanted + _seal_room(wanted) + MiB)
+        size = max(self.limits.segment_size, wanted + _seal_room(wanted) + layout.FIRST_FRAME)
         self.check_room(size)
         self.counters.inline_prepared += 1
         return self._reserve(size)
@@ -339,15 +344,17 @@ class SpoolWriter:
             salt = int.from_bytes(self.files.random(4), "little")
         name = layout.prepared_name(salt)
         path = os.path.join(self.directory, name)
-        fd = self.files.open(path, create=True, exclusive=True)
+        fd = -1
         try:
+            fd = self.files.open(path, create=True, exclusive=True)
             self.files.reserve(fd, size)
             if self.mapped:
                 map_ = self.files.map(fd, size)
                 return Prepared(name, fd, size, salt, map_.store, map_)
         except OSError as error:
-            self.files.close(fd)
-            self.files.unlink(path)
+            if fd >= 0:
+                self.files.close(fd)
+                self.files.unlink(path)
             if is_full(error):
                 raise NoSpace(f"the device is full: {error.strerror}") from error
             raise
@@ -373,14 +380,25 @@ class SpoolWriter:
         size = self.next_size
         with self.lock:
             self.check_room(size)
-        file = self._reserve(size)
-        self.files.datasync(file.fd)
-        self.files.sync_directory(self.directory)
-        with self.lock:
-            # A chunk that has not begun counts as being in flight at 0: not ready.
-            file.in_flight = 0
-            self.prepared = file
-            self.next_size = self.limits.segment_size
+            # It takes its place from here on: a writer that makes a segment inline meanwhile must find less room.
+            self._preparing = size
+        try:
+            file = self._reserve(size)
+            try:
+                self.files.datasync(file.fd)
+                self.files.sync_directory(self.directory)
+            except BaseException:
+                self._release(file)
+                self.files.unlink(os.path.join(self.directory, file.name))
+                raise
+            with self.lock:
+                # A chunk that has not begun counts as being in flight at 0: not ready.
+                file.in_flight = 0
+                self.prepared = file
+                self._preparing = 0
+                self.next_size = self.limits.segment_size
+        finally:
+            self._preparing = 0
         file.fill(self.files)
 
     def name_active(self) -> None:
@@ -488,6 +506,16 @@ class SpoolWriter:
         self.retired.clear()
         self.active = None
         self._limit = 0
+
+    def forget(self) -> None:
+        """In a forked child: let go of the copies of descriptors and maps; the files are the parent's."""
+        files = [each.file for each in (*self.retired, self.active) if each is not None]
+        if self.prepared is not None:
+            files.append(self.prepared)
+        self.active = self.prepared = None
+        self.retired = deque()
+        for file in files:
+            self._release(file)
 
     def _release(self, file: Prepared) -> None:
         if file.map is not None:

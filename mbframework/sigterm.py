@@ -1,0 +1,102 @@
+"""SIGTERM as an orderly end: all buffers are closed, then what was to be done before is done.
+
+Promises
+--------
+- Nothing of a buffer is touched while the interrupted thread is in the middle of it: a handler may run between any
+  two statements, also between those that hold a lock. The signal is then raised again a moment later.
+- Where that thread waits inside a buffer (for room, for the provider, in ``close()``), the buffers are closed from
+  another thread, which ends the wait.
+- A second SIGTERM does not cut the closing short.
+
+Handlers run in the main thread, and so does everything here but what says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from _thread import start_new_thread
+from collections.abc import Callable
+from types import FrameType
+
+#: Seconds between two looks at whether the main thread has left the buffer, and how often before it counts as waiting.
+_PAUSE = 0.01
+_LOOKS = 20
+#: Parts of this package that use buffers as any program does.
+_CALLERS = ("mbframework.cli", "mbframework.testing")
+
+
+class Termination:
+    """One installed handler; ``close_all`` closes every buffer of this process, and waits for who does so already."""
+
+    def __init__(self, close_all: Callable[[], None]) -> None:
+        self._close_all = close_all
+        self._former = signal.getsignal(signal.SIGTERM)
+        self._looks = 0
+        self._begun = False
+        self._closed = False
+        signal.signal(signal.SIGTERM, self.handle)
+
+    def undo(self) -> None:
+        """Put back what was there before."""
+        if signal.getsignal(signal.SIGTERM) == self.handle:
+            signal.signal(signal.SIGTERM, self._former)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The handler."""
+        if self._closed:
+            self._hand_on(number, frame)
+        elif self._begun:
+            return
+        elif not _inside(frame):
+            self._begun = True
+            self._close_all()
+            self._closed = True
+            self._hand_on(number, frame)
+        elif self._looks == 0:
+            self._looks = 1
+            # Not through threading: the interrupted thread may hold the locks of that module.
+            start_new_thread(self._look_again, ())
+        elif self._looks < _LOOKS:
+            self._looks += 1
+        else:
+            self._begun = True
+            start_new_thread(self._close_aside, ())
+
+    def _look_again(self) -> None:
+        """A thread: raise the signal until the handler has found a place to begin."""
+        pause = threading.Event()
+        while not self._begun:
+            pause.wait(_PAUSE)
+            _raise_in_main()
+
+    def _close_aside(self) -> None:
+        """A thread: close while the main thread waits in a buffer."""
+        self._close_all()
+        self._closed = True
+        _raise_in_main()
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        former = self._former
+        if callable(former):
+            former(number, frame)
+        elif former != signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _raise_in_main() -> None:
+    main = threading.main_thread().ident
+    if main is not None:
+        signal.pthread_kill(main, signal.SIGTERM)
+
+
+def _inside(frame: FrameType | None) -> bool:
+    """Whether the interrupted thread is in code of this package, or in code that it calls."""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] == "mbframework" and not module.startswith(_CALLERS):
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mbframework.files import Files
+from mbframework.spool import recovery
+from mbframework.spool.head import HeadSlot
+from mbframework.spool.headfile import HeadFile
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_slot_that_was_packed_earlier_never_replaces_a_later_one(mapped: bool, tmp_path: Path) -> None:
+    # Two threads pack under the lane's lock and store outside of it: the order of the two stores is open.
+    slot = HeadSlot(generation=1, buffer_id=b"B" * 16, run=b"R" * 16, boot_id=b"b" * 16)
+    file = HeadFile.begin(Files(), str(tmp_path), slot, 0, exists=False, mapped=mapped)
+    slot.generation = 2
+    earlier = slot.pack()
+    slot.generation, slot.reserved_until = 3, 1 << 24
+    later = slot.pack()
+    file.publish(later)
+    file.publish(earlier)
+    file.sync()
+    file.close()
+    found = recovery.read_head(Files(), str(tmp_path))
+    assert found is not None
+    assert (found.generation, found.reserved_until) == (3, 1 << 24)
