@@ -3,6 +3,8 @@
 #
 #   make demo    live → outage → buffering → kill -9 → restart → draining → live, on SQLite, no server
 #   make test    all checks and all tests, with a real Kafka where java and mvn are there
+#   make torture five minutes of traffic while Kafka and the writer are killed (docs/testing.md); SEED=N another course
+#   make bench   figures: opening, writing, latency through outages of Kafka, a week's outage in small; BENCH=NAME one
 #   make check   lint, format, types, direction of imports, docs
 #   make docs    the documentation, in docs/_build/html
 #   make clean   removes what was built; make distclean removes .venv too
@@ -17,7 +19,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check lint types imports docs kafka clean distclean
+.PHONY: help demo test torture bench check lint types imports docs kafka clean distclean
 
 help:
 	@sed -n '/^#   /s/^#   //p' Makefile
@@ -27,6 +29,15 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.developed kafka check
 	@$(BIN)/python -m pytest -rs
+
+torture: $(VENV)/.developed kafka
+	@$(BIN)/python -m tests.torture.outage --seconds 300 --rate 3000 --broker-kills 3 --freeze 20 --writer-kills 2 \
+		--seed $(or $(SEED),1)
+
+bench: $(VENV)/.developed kafka
+	@for name in $(or $(BENCH),open write outage latency); do \
+		echo "== $$name"; $(BIN)/python -m tests.bench $$name || exit; \
+	done
 
 check: lint types imports docs
 
