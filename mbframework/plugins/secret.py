@@ -45,7 +45,8 @@ def read_secret(provider: str, name: str, value: object) -> object:
                 option=name,
             )
         return os.environ[place]
-    if how + colon == "file:":
+    # "file://" begins the URL of a provider, such as one that another stands in front of.
+    if how + colon == "file:" and not place.startswith("//"):
         try:
             with open(place, encoding="utf-8", newline="") as file:
                 return file.read().removesuffix("\n").removesuffix("\r")

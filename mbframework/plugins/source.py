@@ -25,16 +25,23 @@ class ProviderSource:
     """Makes providers, one per lane.
 
     ``name`` is the URL's scheme, or the name of the object's or factory's type; ``display`` is the URL with
-    its secrets masked, or the same name.
+    its secrets masked, or the same name. ``shareable``: more than one lane may ask for a provider.
     """
 
     def __init__(
-        self, name: str, display: str, make: Callable[[Context], Provider], *, secrets: tuple[str, ...] = ()
+        self,
+        name: str,
+        display: str,
+        make: Callable[[Context], Provider],
+        *,
+        secrets: tuple[str, ...] = (),
+        shareable: bool = True,
     ) -> None:
         self.name = name
         self.display = display
         self._make = make
         self._secrets = secrets
+        self.shareable = shareable
 
     def __repr__(self) -> str:
         return f"<ProviderSource {self.display}>"
@@ -131,7 +138,7 @@ def _from_object(provider: Provider) -> ProviderSource:
         served.append(context.lane)
         return provider
 
-    return ProviderSource(name, name, make)
+    return ProviderSource(name, name, make, shareable=False)
 
 
 def _from_factory(factory: Callable[[Context], Any]) -> ProviderSource:

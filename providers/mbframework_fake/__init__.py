@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mbframework.errors import ConfigurationError
 from mbframework.plugins import ProviderType, hookimpl, option
-from mbframework_fake.outages import Outages
+from mbframework.testing.outages import Outages
 
 if TYPE_CHECKING:
     from mbframework_fake.provider import FakeProvider

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from mbframework.errors import SendFailed
 from mbframework.message import Batch, Message, Position
-from mbframework_fake.outages import Outages
+from mbframework.testing.outages import Outages
 
 if TYPE_CHECKING:
     from mbframework_fake import Options

@@ -16,7 +16,7 @@ from mbframework.errors import SendFailed
 from mbframework.message import Batch, Message, Position
 from mbframework.provider import Context, Provider
 from mbframework_fake.broker import FakeBroker, RejectWhen
-from mbframework_fake.outages import Outages
+from mbframework.testing.outages import Outages
 
 if TYPE_CHECKING:
     from mbframework_fake import Options

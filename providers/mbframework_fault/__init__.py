@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mbframework.errors import ConfigurationError, PluginError
 from mbframework.plugins import ProviderType, hookimpl, option
-from mbframework_fault.outages import Outages
+from mbframework.testing.outages import Outages
 
 if TYPE_CHECKING:
     from mbframework_fault.provider import FaultProvider

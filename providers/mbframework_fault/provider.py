@@ -30,7 +30,7 @@ from mbframework.message import Batch, Position
 from mbframework.plugins.source import ProviderSource
 from mbframework.provider import Context, Health, Provider
 from mbframework_fault import Plan
-from mbframework_fault.outages import Outages
+from mbframework.testing.outages import Outages
 
 #: What can happen to a send.
 Fault = Literal["before", "partial", "uncertain", "stuck"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from mbframework_fake.broker import FakeBroker
-from mbframework_fake.outages import Outages
+from mbframework.testing.outages import Outages
 from mbframework_fake.provider import FakeProvider
 
 from mbframework.errors import ConfigurationError, ProviderUnusable, SendFailed

@@ -321,7 +321,7 @@ def test_errors_of_the_provider_behind_are_scrubbed(error: Exception) -> None:
 
 
 def test_in_front_of_a_file(tmp_path: Path) -> None:
-    source = resolve(f"fault://?inner=FILE://{tmp_path}/out.jsonl")
+    source = resolve(f"fault://?inner=file://{tmp_path}/out.jsonl")
     assert source is not None
     provider = source.create(context())
     provider.open(context())

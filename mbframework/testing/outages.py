@@ -1,6 +1,6 @@
-"""When the provider behind is out of reach: outages at given times, which may come again in every period.
+"""When a simulated provider is away: outages at given times, which may come again in every period.
 
-All times are seconds since the provider was first opened. A pure value.
+All times are seconds since it was first opened. A pure value.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Outages:
         return cls(tuple(spans), every)
 
     def away(self, now: float) -> bool:
-        """Whether the provider is out of reach at ``now``."""
+        """Whether it is away at ``now``."""
         if self.every:
             now %= self.every
         return any(start <= now < end for start, end in self.spans)
