@@ -12,17 +12,22 @@ ERRORS = {name for name, value in vars(errors).items() if inspect.isclass(value)
 NAMES = {
     "AsyncMessageBuffer",
     "Batch",
+    "BufferStatus",
     "Config",
     "Context",
     "Health",
+    "LaneStatus",
     "Message",
     "MessageBuffer",
     "Position",
     "Provider",
     "ProviderType",
-    "Status",
+    "Sidecar",
     "__version__",
     "hookimpl",
+    "install_sigterm",
+    "option",
+    "read_status",
 }
 
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
-import sys
 import tarfile
-import venv
 import zipfile
 from collections.abc import Iterable
 from email.message import Message
-from email.parser import Parser
-from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.packaging.conftest import base_requirements, build
 
 PACKAGES = {
     "mbframework",
@@ -29,54 +24,6 @@ PACKAGES = {
     "mbframework_sqlite",
     "mbtui",
 }
-
-
-def build(output: Path, *options: str) -> list[Path]:
-    command = [sys.executable, "-m", "build", *options, "--no-isolation", "--outdir", str(output), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return sorted(output.iterdir())
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    (built,) = build(tmp_path_factory.mktemp("wheel"), "--wheel")
-    return built
-
-
-@pytest.fixture(scope="session")
-def metadata(wheel: Path) -> Message:
-    with zipfile.ZipFile(wheel) as archive:
-        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        return Parser().parsestr(archive.read(name).decode())
-
-
-@pytest.fixture(scope="session")
-def installed(wheel: Path, metadata: Message, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a new environment: the wheel and what it requires without extras, nothing else."""
-    folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=False)
-    python = folder / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index", "--no-deps"]
-    subprocess.run([*pip, str(wheel)], check=True, timeout=100)
-    (site_packages,) = folder.glob("lib/python3*/site-packages")
-    for name in base_requirements(metadata):
-        copy_distribution(name, site_packages)
-    return folder / "bin"
-
-
-def base_requirements(metadata: Message) -> list[str]:
-    required = metadata.get_all("Requires-Dist", [])
-    return sorted(re.split(r"[<>=!~ ;\[]", line)[0] for line in required if "extra ==" not in line)
-
-
-def copy_distribution(name: str, site_packages: Path) -> None:
-    """Copy an installed pure-Python distribution: quicker than a download, and needs no network."""
-    for file in distribution(name).files or []:
-        if ".." not in file.parts and "__pycache__" not in file.parts:
-            target = site_packages / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(str(file.locate()), target)
 
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
