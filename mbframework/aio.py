@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from mbframework.buffer import MessageBuffer
 from mbframework.errors import BufferFull, NotAccepted
 from mbframework.intake import Data, Headers
-from mbframework.lane import Lane, WouldWait
+from mbframework.lane import Lane
+from mbframework.patience import WouldWait
 from mbframework.units import parse_time
 
 if TYPE_CHECKING:
@@ -177,10 +178,11 @@ class AsyncMessageBuffer:
         target = engine.flush_target()
         loop = asyncio.get_running_loop()
         begun, sleep = loop.time(), _FIRST_SLEEP
-        while not engine.flushed(target):
+        while not target or not engine.flushed(target):
             if seconds is not None and loop.time() - begun >= seconds:
                 raise engine.flush_timeout(seconds)
             await asyncio.sleep(sleep)
+            target = target or engine.flush_target()
             sleep = min(2 * sleep, _LONGEST_SLEEP)
 
     async def sync(self) -> None:

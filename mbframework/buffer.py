@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mbframework.config import Config
 from mbframework.engine import Engine
-from mbframework.errors import BufferClosed, CloseIncomplete, ConfigurationError, MessageError
+from mbframework.errors import BufferClosed, CloseIncomplete, ConfigurationError, MessageError, Undelivered
 from mbframework.files import Files
 from mbframework.intake import (
     Data,
@@ -156,7 +156,7 @@ class MessageBuffer:
         :param timestamp: nanoseconds since 1970; None: the time of acceptance.
 
         The sequence is 0 where the call interrupted another one of the same buffer in the same thread (from a signal
-        handler or a finaliser): then the message is accepted when that one has ended, and a refusal is logged.
+        handler or a finaliser): then the message is accepted soon after, and a refusal is logged.
 
         :raises MessageError: this message is refused; the buffer is unchanged.
         :raises NotAccepted: not now: the buffer is full (``BufferFull``), closed, its device broken, or the mode
@@ -413,8 +413,9 @@ class MessageBuffer:
             return engine
 
 
-def _close_all() -> None:
-    """At the end of the program: every buffer that is still open."""
+def _close_all() -> Undelivered | None:
+    """At the end of the program: every buffer that is still open. What the first of them could not keep, if any."""
+    undelivered: Undelivered | None = None
     for buffer in list(_open_buffers):
         if buffer._pid != os.getpid():  # noqa: SLF001  (same module)
             continue
@@ -422,8 +423,19 @@ def _close_all() -> None:
             buffer.close()
         except CloseIncomplete as error:
             _log.warning("closing %s at the end of the program: %s", buffer.directory, error)
+            if isinstance(error, Undelivered):
+                undelivered = undelivered or error
         except Exception:  # noqa: BLE001  (the other buffers still have to be closed)
             _log.exception("closing %s at the end of the program failed", buffer.directory)
+    return undelivered
+
+
+def _at_exit() -> None:
+    """:raises Undelivered: the interpreter prints it, as it prints what else goes wrong at its end: a program that keeps
+    nothing on disk would otherwise lose its messages in silence."""
+    undelivered = _close_all()
+    if undelivered is not None:
+        raise undelivered
 
 
 _exit_installed = 0
@@ -435,11 +447,11 @@ def _install_exit() -> None:
     if _exit_installed == os.getpid():
         return
     _exit_installed = os.getpid()
-    atexit.unregister(_close_all)
-    atexit.register(_close_all)
+    atexit.unregister(_at_exit)
+    atexit.register(_at_exit)
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
-        util.Finalize(None, _close_all, exitpriority=100)
+        util.Finalize(None, _at_exit, exitpriority=100)
 
 
 def _forked() -> None:

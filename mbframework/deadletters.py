@@ -5,6 +5,7 @@ Promises
 - A rejected message is on the device here before the seek of its lane moves past it.
 - Each carries four headers in front of its own: ``mb.seq`` and ``mb.run`` (where it stood), ``mb.reason``, ``mb.at``
   (ISO 8601, UTC). A repeat of what was stored lately is skipped, so that a kill between the two stores makes no twin.
+- What a failed sync may have missed is stored again in another file: rather a twin than a hole.
 - They never push anything out: full dead letters are reported, and the lane waits for a person.
 
 The holder of the lane's sender.lock owns the directory; one thread.
@@ -54,6 +55,8 @@ class DeadLetters:
         self._head: HeadFile | None = None
         #: Run and sequence of those stored lately.
         self._known: set[tuple[bytes, int]] = set()
+        #: Those of them that no sync has followed yet.
+        self._unsynced: set[tuple[bytes, int]] = set()
 
     def add(self, batch: Batch, reasons: Mapping[int, str]) -> tuple[int, str]:
         """Store the messages of ``batch`` at the indices of ``reasons``, lowest first, and put them on the device.
@@ -69,25 +72,17 @@ class DeadLetters:
         run = batch.position.run
         at = datetime.fromtimestamp(self._files.wall_ns() / 1e9, UTC).isoformat()
         stored, why = 0, ""
-        for index in sorted(reasons):
-            sequence = batch.sequences[index]
-            if (run, sequence) in self._known:
+        try:
+            for index in sorted(reasons):
+                origin = run, batch.sequences[index]
+                if origin not in self._known:
+                    self._append(spool, head, batch, index, _headers(batch, index, reasons[index], at))
+                    self._known.add(origin)
+                    self._unsynced.add(origin)
                 stored += 1
-                continue
-            headers: list[Header] = [
-                ("mb.seq", str(sequence).encode()),
-                ("mb.run", run.hex().encode()),
-                ("mb.reason", reasons[index].encode(errors="replace")[:4096]),
-                ("mb.at", at.encode()),
-            ]
-            try:
-                self._append(spool, head, batch, index, pack_headers([*headers, *batch.headers[index]]))
-            except NoSpace as no_space:
-                why = no_space.reason
-                break
-            stored += 1
-            self._known.add((run, sequence))
-        spool.sync_active()
+        except NoSpace as no_space:
+            why = no_space.reason
+        self._sync(spool)
         self._publish(spool, head)
         spool.seal_retired()
         if len(self._known) > 2 * _LATELY:
@@ -147,6 +142,18 @@ class DeadLetters:
             head.words[SEGMENT] = active.segment.first
         head.words[NEXT] = sequence + 1
 
+    def _sync(self, spool: SpoolWriter) -> None:
+        try:
+            spool.sync_active()
+        except OSError:
+            # A second sync of that file would succeed, whatever the device has lost of it.
+            self._known -= self._unsynced
+            if self._unsynced:
+                spool.retire()
+            raise
+        finally:
+            self._unsynced.clear()
+
     def _publish(self, spool: SpoolWriter, head: HeadFile) -> None:
         slot = head.slot
         slot.generation += 1
@@ -174,6 +181,7 @@ class DeadLetters:
         for found in begun.unsynced:
             recovery.finish_seal(files, directory, found)
         Ledger.open(files, directory, begun.seek, begun.seek_slot, exists=known.seek is not None).close()
+        self._known = self._find_known(begun.segments)
         head = HeadFile.begin(
             files, directory, begun.head, begun.head_slot, exists=known.head is not None, mapped=self._mapped
         )
@@ -189,32 +197,52 @@ class DeadLetters:
             segments=[Segment.of(found) for found in begun.segments],
         )
         self._spool, self._head = spool, head
-        self._known = self._find_known(begun.segments)
         return spool, head
 
     def _find_known(self, segments: list[recovery.Found]) -> set[tuple[bytes, int]]:
         """Run and sequence of the messages stored last: those of a batch that may come again after a kill."""
         known: set[tuple[bytes, int]] = set()
-        if not segments:
-            return known
-        header = segments[-2:][0].header
         reader = SpoolReader(self._files, self.directory)
         try:
-            position, ordinal = header.first, header.ordinal
-            while True:
-                found = reader.read(
-                    position, ordinal, until=None, max_messages=256, max_bytes=1 << 20, hint=(header.first, 0)
-                )
-                if found is None:
-                    return known
-                if isinstance(found, Gap):
-                    position, ordinal = found.next, found.ordinal
-                    continue
-                for block in found.header_blocks:
-                    headers = dict(unpack_headers(block))
-                    run, sequence = headers.get("mb.run"), headers.get("mb.seq")
-                    if run is not None and sequence is not None:
-                        known.add((bytes.fromhex(run.decode()), int(sequence)))
-                position, ordinal = found.end, ordinal + len(found)
+            end: int | None = None
+            for segment in reversed(segments):
+                origins = self._origins(reader, segment, end)
+                end = segment.header.previous_end
+                known |= origins
+                if origins and min(seq for _, seq in origins) < max(seq for _, seq in known) - _LATELY:
+                    break
+            return known
         finally:
             reader.close()
+
+    def _origins(self, reader: SpoolReader, segment: recovery.Found, end: int | None) -> set[tuple[bytes, int]]:
+        """Run and sequence of each message of a segment that ends in front of ``end``; None: it is the last."""
+        origins: set[tuple[bytes, int]] = set()
+        first = segment.header.first
+        position, ordinal = first, segment.header.ordinal
+        while end is None or position < end:
+            found = reader.read(position, ordinal, until=end, max_messages=256, max_bytes=1 << 20, hint=(first, 0))
+            if found is None:
+                break
+            if isinstance(found, Gap):
+                position, ordinal = found.next, found.ordinal
+                continue
+            for block in found.header_blocks:
+                # The four come first; behind them the message may have headers of these names of its own.
+                headers = dict(reversed(unpack_headers(block)))
+                run, sequence = headers.get("mb.run"), headers.get("mb.seq")
+                if run is not None and sequence is not None:
+                    origins.add((bytes.fromhex(run.decode()), int(sequence)))
+            position, ordinal = found.end, ordinal + len(found)
+        return origins
+
+
+def _headers(batch: Batch, index: int, reason: str, at: str) -> bytes:
+    ours: list[Header] = [
+        ("mb.seq", str(batch.sequences[index]).encode()),
+        ("mb.run", batch.position.run.hex().encode()),
+        # Cut between two characters.
+        ("mb.reason", reason.encode(errors="replace")[:4096].decode(errors="ignore").encode()),
+        ("mb.at", at.encode()),
+    ]
+    return pack_headers([*ours, *batch.headers[index]])

@@ -12,6 +12,7 @@ Promises
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import stat
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: What an empty file system may hold.
 _HARMLESS = frozenset({"lost+found"})
+#: What the name of a ``buffer.json`` goes on with while it is being written.
+_DRAFT = ".new."
 _ELSEWHERE = (
     "this directory is not the one that the buffer was made in (copied or restored?): nothing is sent until it is "
     "opened with identity='adopt' (the original is gone) or identity='new-identity' (both go on)"
@@ -72,27 +75,38 @@ def lanes_of(files: Files, path: str) -> list[str]:
     return sorted(found, key=lambda name: (name != layout.MAIN_LANE, len(name), name))
 
 
-def read(files: Files, path: str) -> dict[str, Any]:
+def read(files: Files, path: str, file: str = layout.BUFFER_FILE) -> dict[str, Any]:
     """What ``buffer.json`` says.
 
     :raises NotABuffer: there is none, or it is not one of ours.
     :raises NewerFormat: it was written by a newer release.
     """
-    name = os.path.join(path, layout.BUFFER_FILE)
+    name = os.path.join(path, file)
     try:
         fd = files.open(name, write=False)
     except FileNotFoundError:
-        raise NotABuffer(f"{path} is not a buffer: it has no {layout.BUFFER_FILE}", path=path) from None
+        raise NotABuffer(f"{path} is not a buffer: it has no {file}", path=path) from None
     except PermissionError as error:
         raise DirectoryError(
             f"{name} cannot be read: {error.strerror}; run as the user who owns it", path=path
         ) from None
+    except OSError as error:
+        raise DirectoryError(f"{name} cannot be read: {error.strerror}; expected a file", path=path) from error
     try:
         facts = json.loads(files.pread(fd, 1 << 16, 0))
-        if not isinstance(facts, dict) or len(bytes.fromhex(facts["id"])) != layout.ID_SIZE:
+        major = facts["format"]
+        if type(major) is not int or major < 1:
+            raise ValueError("the format is not a number from 1 on")
+        # Before the rest, which a newer format may have changed.
+        if major > layout.FORMAT_MAJOR:
+            raise NewerFormat(
+                f"{path} has format {major}; this release knows format {layout.FORMAT_MAJOR}: update mbframework, "
+                "nothing was touched",
+                path=path,
+            )
+        if len(bytes.fromhex(facts["id"])) != layout.ID_SIZE:
             raise ValueError("the id is not 32 hex digits")
-        major = int(facts["format"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotABuffer(
             f"{name} is not the file of a buffer ({error}); restore it from the copy in a lane's status, or give "
             "another directory",
@@ -100,13 +114,8 @@ def read(files: Files, path: str) -> dict[str, Any]:
         ) from None
     finally:
         files.close(fd)
-    if major > layout.FORMAT_MAJOR:
-        raise NewerFormat(
-            f"{path} has format {major}; this release knows format {layout.FORMAT_MAJOR}: update mbframework, "
-            "nothing was touched",
-            path=path,
-        )
-    return facts
+    result: dict[str, Any] = facts
+    return result
 
 
 def prepare(files: Files, path: str, config: Config) -> Directory:
@@ -121,10 +130,11 @@ def prepare(files: Files, path: str, config: Config) -> Directory:
     if exists:
         _check_safe(files, path, config)
         names = set(_list(files, path)) - _HARMLESS
-        fresh = layout.BUFFER_FILE not in names
-        if fresh and {name for name in names if not name.startswith(f"{layout.BUFFER_FILE}.new")}:
+        # Looked at after the list, which may lack what another process has just made.
+        fresh = not os.path.lexists(os.path.join(path, layout.BUFFER_FILE))
+        if fresh and not _finish(files, path, names) and not all(map(_is_draft, names)):
             raise NotABuffer(
-                f"{path} holds other files ({min(names)!r:.60}) and no {layout.BUFFER_FILE}: give an empty or a new "
+                f"{path} holds other files ({min(itertools.filterfalse(_is_draft, names))!r:.60}) and no {layout.BUFFER_FILE}: give an empty or a new "
                 "directory",
                 path=path,
             )
@@ -225,15 +235,18 @@ def _create(files: Files, path: str) -> None:
 
 
 def _rewrite(files: Files, path: str, facts: dict[str, Any], *, new: bool) -> dict[str, Any]:
+    # Another process may be about the same; the one that finds the name taken reads what the other wrote.
     if new:
         facts = facts | {"id": files.random(layout.ID_SIZE).hex(), "was": facts["id"], "created": _now(files)}
-    _store(files, path, facts, replace=True)
+    with contextlib.suppress(FileExistsError):
+        _store(files, path, facts, replace=True)
     return read(files, path)
 
 
 def _store(files: Files, path: str, facts: dict[str, Any], *, replace: bool) -> None:
     name = os.path.join(path, layout.BUFFER_FILE)
-    temporary = f"{name}.new.{os.getpid()}"
+    # Not by the number of the process, which in a container is the same after every restart.
+    temporary = f"{name}{_DRAFT}{files.random(4).hex()}"
     fd = files.open(temporary, create=True, exclusive=True)
     try:
         inodes = [files.stat(path).st_ino, files.fstat(fd).st_ino]
@@ -250,6 +263,24 @@ def _store(files: Files, path: str, facts: dict[str, Any], *, replace: bool) -> 
     finally:
         files.unlink(temporary)
     files.sync_directory(path)
+
+
+def _is_draft(name: str) -> bool:
+    return name.startswith(layout.BUFFER_FILE + _DRAFT)
+
+
+def _finish(files: Files, path: str, names: set[str]) -> bool:
+    """Give ``buffer.json`` its name where a kill has taken it away: it was whole, on the device, under another."""
+    if layout.MAIN_LANE not in names:
+        return False
+    for draft in sorted(filter(_is_draft, names)):
+        with contextlib.suppress(NotABuffer, FileExistsError):
+            read(files, path, draft)
+            files.link(os.path.join(path, draft), os.path.join(path, layout.BUFFER_FILE))
+            files.unlink(os.path.join(path, draft))
+            files.sync_directory(path)
+            return True
+    return False
 
 
 def _same_place(files: Files, path: str, facts: dict[str, Any]) -> bool:

@@ -58,6 +58,8 @@ _STOP_GRACE = 2.0
 _LOST_IN_MEMORY = "accepted in memory and not acknowledged when the process was killed: they may have arrived"
 #: Attempts of close() to find room for what is in memory, with a round of housekeeping after each.
 _SPILL_TRIES = 4
+#: How long close() waits for the housekeeper to accept what handlers and finalisers wrote.
+_NESTED_NS = 10**9
 
 
 class Engine:
@@ -273,19 +275,23 @@ class Engine:
         target = self.flush_target()
         deadline = None if timeout is None else self.files.boot_ns() + int(timeout * 1e9)
         waiter = threading.Event()
-        while not self.flushed(target):
+        while not target or not self.flushed(target):
             left = 0.05 if deadline is None else (deadline - self.files.boot_ns()) / 1e9
             if left <= 0:
                 raise self.flush_timeout(timeout)
-            if ledger is None:
-                waiter.wait(min(left, 0.05))
+            if ledger is None or not target:
+                waiter.wait(min(left, 0.05 if target else 0.001))
+                target = target or self.flush_target()
                 continue
             with ledger.lock:
                 if ledger.next < target:
                     ledger.lock.wait(min(left, 0.05))
 
     def flush_target(self) -> int:
-        """One past the last sequence accepted so far; what lingers is on its way."""
+        """One past the last sequence accepted so far; 0 while what handlers and finalisers wrote is being accepted."""
+        if self.lane.put_aside():
+            self.lane.chores.set()
+            return 0
         self._append_gathered()
         if self.lane.sleeping:
             self.lane.wake.set()
@@ -339,6 +345,7 @@ class Engine:
         except NoSpace as no_space:
             lane.chores.set()
             raise BufferFull(f"what is in memory cannot be put on disk: {no_space.reason}") from no_space
+        self.housekeeper.sync_recovered()
         lane.sync_spool()
         if ledger is not None:
             ledger.sync()
@@ -375,6 +382,14 @@ class Engine:
     def _paused(self) -> bool:
         return self.sender is not None and self.sender.paused
 
+    def _accept_nested(self) -> None:
+        """Give the housekeeper a moment to accept what handlers and finalisers wrote."""
+        lane, pause = self.lane, threading.Event()
+        until = self.files.boot_ns() + _NESTED_NS
+        while lane.put_aside() and self.files.boot_ns() < until and self.housekeeper.thread.is_alive():
+            lane.chores.set()
+            pause.wait(0.001)
+
     def _append_gathered(self) -> None:
         """What lingers goes to disk, where the sender finds it; with no room there it goes on waiting."""
         try:
@@ -388,8 +403,8 @@ class Engine:
         """Send nothing until :meth:`resume`; writes go on, to disk where the mode allows."""
         if self.sender is None or self.ledger is None:
             raise ModeError("this buffer only writes: pause the process that sends")
-        self.sender.paused = True
         with self.ledger.lock, self.lane.lock:
+            self.sender.paused = True
             if self.lane.mode not in MEMORY_ONLY:
                 self.lane.leave_live_if_possible("paused")
         self.reporter.notify()
@@ -447,7 +462,7 @@ class Engine:
                 return
             self._begun_closing = True
             lane = self.lane
-            lane.accept_nested()
+            self._accept_nested()
             with lane.lock:
                 lane.closed = "the buffer is closed; open it anew to write"
                 lane.reconsider()
@@ -749,7 +764,8 @@ class Engine:
     def _tell_opening(self, begun: Recovered, seconds: float) -> None:
         self.writer_events.tell("opened", lane=self.name, next=begun.head.next, pid=os.getpid())
         for note in begun.notes:
-            _log.info("lane %s: recovery: %s", self.name, note)
+            level = logging.INFO if note.startswith("sealed") else logging.WARNING
+            _log.log(level, "lane %s: recovery: %s", self.name, note)
         if begun.lost:
             self.writer_events.tell("lost", first=-1, last=-1, messages=begun.lost, reason=_LOST_IN_MEMORY)
             self.writer_events.observe(

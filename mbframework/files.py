@@ -14,9 +14,12 @@ Thread-safe: the object keeps no state but what never changes.
 from __future__ import annotations
 
 import errno
+import functools
 import mmap
 import os
+import re
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -244,12 +247,7 @@ class Files:
 
     def boot_id(self) -> bytes:
         """16 bytes that are the same until the machine restarts."""
-        try:
-            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-                return bytes.fromhex(file.read().strip().replace("-", ""))
-        except OSError:
-            # Without a boot id, every opening counts as one after another boot: slower, never wrong.
-            return os.urandom(16)
+        return _boot_id()
 
     def process_exists(self, pid: int) -> bool:
         """Whether a process of that number runs."""
@@ -264,6 +262,23 @@ class Files:
     def random(self, size: int) -> bytes:
         """Random bytes for ids and salts."""
         return os.urandom(size)
+
+
+@functools.cache
+def _boot_id() -> bytes:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            text = file.read()
+    except OSError:
+        try:
+            # What macOS has in its place.
+            command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+            text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout  # noqa: S603
+        except (OSError, subprocess.SubprocessError):
+            text = ""
+    digits = text.strip().replace("-", "")
+    # Without a boot id, every process counts as one of another boot: slower, never wrong.
+    return bytes.fromhex(digits) if re.fullmatch("[0-9a-fA-F]{32}", digits) else os.urandom(16)
 
 
 _BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -100,6 +100,7 @@ class Housekeeper:
     def _do(self, chore: Callable[[], None]) -> bool:
         """Whether the device did what was asked of it; a full one does."""
         try:
+            self._lane.accept_nested()
             chore()
         except NoSpace as no_space:
             self._note_full(no_space.reason)
@@ -140,7 +141,7 @@ class Housekeeper:
             self._events.tell("room", reason="there is room again")
 
     def _make_space(self) -> None:
-        """Free what the next segment needs, and no more: what is pruned is lost. Raises NoSpace where that cannot be had."""
+        """Free what the next segment needs, and no more: what is pruned is lost. Raises NoSpace."""
         spool = self._lane.spool
         size = spool.next_size if spool.prepared is None else 0
         if self._lane.full:
@@ -229,6 +230,11 @@ class Housekeeper:
             if not lane.closed:
                 lane.chores.set()
                 return
+
+    def sync_recovered(self) -> None:
+        """What an earlier opening left is on the device. Any thread. Raises OSError."""
+        if self._unsynced:
+            recovery.sync_recovered(self._files, self._directory, self._unsynced)
 
     def _retire_old(self) -> None:
         lane = self._lane

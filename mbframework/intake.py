@@ -23,7 +23,8 @@ Data: TypeAlias = "bytes | bytearray | memoryview | str | None"
 Headers: TypeAlias = "Iterable[tuple[str, Data]]"
 
 MAX_TOPIC = 65_535
-_MAX_HEADERS = 65_535
+#: What the count of a header block can say, less the four that a dead letter carries in front.
+_MAX_HEADERS = 65_535 - 4
 _MAX_PARTITION = (1 << 31) - 1
 _MAX_TIMESTAMP = (1 << 63) - 1
 

@@ -9,7 +9,7 @@ Promises
 - In the steady state ``write()`` makes no system call but a clock's: no network, no sync, no directory. The next
   segment is prepared by the housekeeper.
 - A write that interrupts a write of the same thread, or anything else that holds the lane's lock (a signal handler, a
-  finaliser), is put aside, and accepted when that has ended.
+  finaliser), is put aside, and accepted by the housekeeper's thread, which no handler interrupts.
 - An interrupt (KeyboardInterrupt) between any two statements loses nothing that was accepted and doubles nothing: what
   the spool already holds is dropped from memory before the next message is placed.
 
@@ -24,7 +24,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from mbframework.channel import NEVER, OVERHEAD, Channel, Waiting, run_of, size_of
 from mbframework.errors import (
@@ -40,11 +40,12 @@ from mbframework.files import Files, is_broken
 from mbframework.flight import Flight
 from mbframework.intake import Item, Limits
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP
+from mbframework.patience import Obstacle, Patience, Wait, WouldWait
 from mbframework.spool import frame, head, layout
 from mbframework.spool.headfile import ACKNOWLEDGED, HEARTBEAT, NEXT, SEGMENT, TAIL, HeadFile
 from mbframework.spool.segment_header import SegmentHeader
 from mbframework.spool.writer import NoSpace, SpoolWriter
-from mbframework.wakeup import Wakeup
+from mbframework.wakeup import Broadcast, Wakeup
 
 if TYPE_CHECKING:
     from mbframework.config import Config
@@ -58,16 +59,6 @@ FRAME_COUNT = 4096
 #: Bytes that a message takes in the columns of a frame, beside its own.
 FRAME_OVERHEAD = 28
 _GATHER_BYTES = 256 * 1024
-
-
-#: Whether a call may wait; an event: until it is set.
-Patience: TypeAlias = "bool | threading.Event"
-
-
-class WouldWait(Exception):
-    """The write would have to wait, and the caller asked it not to; ``accepted`` as for NotAccepted."""
-
-    accepted: range = range(0)
 
 
 class Lane:
@@ -93,7 +84,7 @@ class Lane:
         self.head = head_file
         self.lock = lock
         #: Notified when room, the provider, the mode or the state may have changed.
-        self.changed = threading.Condition(lock)
+        self.changed = Broadcast()
         self.sends = sends
         self.mode: str = config.mode if sends else "always"
         self.live = self.mode in MEMORY_ONLY
@@ -111,12 +102,11 @@ class Lane:
             salt=1, buffer_id=slot.buffer_id, run=slot.run, first=1, ordinal=0, previous_end=0, wall_ns=slot.wall_ns,
             boot_ns=slot.boot_ns, boot_id=slot.boot_id, reserved=0, lane="",
         )  # fmt: skip
-        self._gathered: list[Waiting] = []
-        self._gathered_bytes = 0
+        #: What lingers, between the spool and what is accepted next.
+        self._gathered = Channel(slot.next)
 
-        #: The threads that are within a write, and those that accept what was put aside.
+        #: The threads that are within a write.
         self._inside: set[int] = set()
-        self._accepting: set[int] = set()
         self._nested: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._holds_lock: Callable[[], bool] = lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
         #: True where a write must look at more than whether the lane is live.
@@ -145,11 +135,11 @@ class Lane:
 
     # ---- acceptance: any thread, without the lock
 
-    def write(self, item: Item, raw_topic: bytes, size: int, wait: Patience = True) -> int:
+    def write(self, item: Item, raw_topic: bytes, size: int, wait: Wait = True) -> int:
         """Accept one message, already checked; its sequence.
 
         0 where the call interrupted another write of the same thread, or something that holds the lock: the message is
-        accepted, and gets its sequence, when that has ended.
+        accepted, and gets its sequence, soon after.
 
         :raises NotAccepted: nothing was accepted; see the branches of that error.
         :raises WouldWait: it may not wait, and would.
@@ -159,17 +149,19 @@ class Lane:
         if ident in self._inside or self._holds_lock():
             self._put_aside(self.write, item, raw_topic, size)
             return 0
+        patience: Patience | None = None
         try:
             self._inside.add(ident)
             while True:
                 try:
                     with self.lock:
                         if self._special or self._next >= self._granted:
-                            self._admit(1, wait)
+                            self._admit(1)
                         sequence = self._accept(item, raw_topic, size)
                     break
-                except NoSpace as no_space:
-                    self._wait_for_space(no_space, wait)
+                except (Obstacle, NoSpace) as hindrance:
+                    patience = patience or Patience(wait, self.config.block_timeout, self.files.boot_ns)
+                    self._wait(hindrance, patience)
         except OSError as error:
             raise self._disk_failed(error) from error
         finally:
@@ -177,13 +169,11 @@ class Lane:
             if self.sleeping:
                 self.sleeping = False
                 self.wake.set()
-            if self._nested:
-                self.accept_nested()
         if self.limits.always_sync and wait:
             self.make_durable(sequence)
         return sequence
 
-    def write_many(self, items: Sequence[Item], size: int, wait: Patience = True) -> range:
+    def write_many(self, items: Sequence[Item], size: int, wait: Wait = True) -> range:
         """Accept messages, already checked, with successive sequences; ``size`` is theirs together in bytes.
 
         :raises NotAccepted: with ``on_full="reject"``, when a wait ran out, or the device failed: ``accepted`` on the
@@ -197,13 +187,14 @@ class Lane:
         if not items:
             return range(self._next, self._next)
         first = done = 0
+        patience: Patience | None = None
         try:
             self._inside.add(ident)
             while done < len(items):
                 try:
                     with self.lock:
                         if self._special or self._next + len(items) >= self._granted:
-                            self._admit(len(items), wait)
+                            self._admit(len(items))
                         if not first:
                             self._leave_live_for(len(items), size)
                             self._mend()
@@ -216,8 +207,9 @@ class Lane:
                                 # Until the last of them is in, nobody else gets a sequence: the range has no gap.
                                 self._owner = ident
                                 self.reconsider()
-                except NoSpace as no_space:
-                    self._wait_for_space(no_space, wait)
+                except (Obstacle, NoSpace) as hindrance:
+                    patience = patience or Patience(wait, self.config.block_timeout, self.files.boot_ns)
+                    self._wait(hindrance, patience)
         except (NotAccepted, WouldWait) as refusal:
             refusal.accepted = range(first, first + done)
             raise
@@ -232,8 +224,6 @@ class Lane:
             if self.sleeping:
                 self.sleeping = False
                 self.wake.set()
-            if self._nested:
-                self.accept_nested()
         if self.limits.always_sync and wait:
             self.make_durable(first + done - 1)
         return range(first, first + done)
@@ -253,37 +243,33 @@ class Lane:
 
     def _put_aside(self, method: Callable[..., object], *arguments: object) -> None:
         self._nested.append((method, arguments))
-        # Where it was not a write that this one interrupted, the housekeeper will see to it.
         self.chores.set()
 
+    def put_aside(self) -> bool:
+        """Whether messages that were put aside wait for the housekeeper. Any thread."""
+        return bool(self._nested)
+
     def accept_nested(self) -> None:
-        """Accept what was put aside, in order, as far as that goes without waiting. Any thread, without the lock."""
-        ident = get_ident()
-        if ident in self._accepting or ident in self._inside or self._holds_lock():
-            return
-        try:
-            self._accepting.add(ident)
-            while self._nested:
-                try:
-                    method, arguments = self._nested.popleft()
-                except IndexError:
-                    return
-                try:
-                    method(*arguments, wait=False)
-                except WouldWait as refusal:
-                    if refusal.accepted:
-                        rest = arguments[0][len(refusal.accepted) :]
-                        arguments = (rest, sum(map(size_of, rest)))
-                    self._nested.appendleft((method, arguments))
-                    return
-                except NotAccepted as refusal:
-                    # Whom it was written for has long gone on: this is the only place that can tell.
-                    _log.error("a message written from a signal handler or finaliser was not accepted: %s", refusal)
-        finally:
-            self._accepting.discard(ident)
+        """Accept what was put aside, in order, as far as that goes without waiting.
+
+        The housekeeper's thread, which no signal handler interrupts: each is accepted once.
+        """
+        while self._nested:
+            method, arguments = self._nested[0]
+            try:
+                method(*arguments, wait=False)
+            except WouldWait as refusal:
+                if refusal.accepted:
+                    rest = arguments[0][len(refusal.accepted) :]
+                    self._nested[0] = method, (rest, sum(map(size_of, rest)))
+                return
+            except NotAccepted as refusal:
+                # Whom it was written for has long gone on: this is the only place that can tell.
+                _log.error("a message written from a signal handler or finaliser was not accepted: %s", refusal)
+            self._nested.popleft()
 
     def make_durable(self, sequence: int) -> None:
-        """Return when ``sequence`` is on the device, where it is on disk at all; who comes during a sync shares the next.
+        """Return when ``sequence`` is on the device, if it is on disk at all; who comes during a sync shares the next.
 
         :raises DurabilityError: that is not known.
         """
@@ -357,16 +343,17 @@ class Lane:
         return sequence
 
     def _gather(self, item: Item, size: int, now: int) -> int:
-        if self._gathered_bytes + size > _GATHER_BYTES:
+        if self._gathered.items and self._gathered.bytes + size > _GATHER_BYTES:
             # Before the message is taken: where there is no room, it is not.
             self.flush_gathered()
-        sequence = self._next
-        self._gathered.append((*item, now))
-        self._next = sequence + 1
-        self._gathered_bytes += size
-        self.head.words[NEXT] = sequence + 1
-        if len(self._gathered) == 1:
+        gathered = self._gathered
+        if not gathered.items:
+            gathered = self._gathered = Channel(self._next)
             self.chores.set()
+        sequence = gathered.next
+        gathered.extend([item], size, now)
+        self._next = sequence + 1
+        self.head.words[NEXT] = sequence + 1
         return sequence
 
     def _accept_many(self, items: Sequence[Item], first: int, size: int) -> None:
@@ -430,7 +417,7 @@ class Lane:
 
     def _sequence(self) -> int:
         """The sequence that comes next."""
-        return self.channel.next if self.live else self._next
+        return self.channel.next if self.live else max(self._next, self._gathered.next)
 
     def _mend(self) -> None:
         """After an interrupt in the middle of an append: a frame counts if it was stored whole, and what the spool
@@ -445,10 +432,10 @@ class Lane:
                 self._flight_spilled = min(end, flight.end) - flight.first
             if channel.first < end:
                 channel.take(end - channel.first, NEVER)
-        elif self._gathered:
-            spilled = end - (self._next - len(self._gathered))
-            if spilled > 0:
-                del self._gathered[:spilled]
+        elif self._gathered.items:
+            if self._gathered.first < end:
+                self._gathered.take(end - self._gathered.first, NEVER)
+            self._next = max(self._next, self._gathered.next)
         self._next = max(self._next, end)
 
     def _watch_channel(self, now: int) -> None:
@@ -476,7 +463,6 @@ class Lane:
         :raises NoSpace: there is no room for what lingers; it stays in memory.
         :raises OSError: the device failed; likewise.
         """
-        self.accept_nested()
         with self.lock:
             if self._owner and self._owner not in self._inside:
                 # Its thread was interrupted before it could say that it is done.
@@ -484,7 +470,7 @@ class Lane:
             now = self.files.boot_ns()
             if self.live and not self.closed and (self.channel.items or self.flight is not None):
                 self._watch_channel(now)
-            if self._gathered and now - self._gathered[0][6] >= self.limits.linger_ns:
+            if self._gathered.items and now - self._gathered.oldest >= self.limits.linger_ns:
                 self.flush_gathered()
 
     def waiting(self, settled: int) -> bool:
@@ -493,19 +479,18 @@ class Lane:
 
     def lingering(self) -> bool:
         """Whether messages wait to be appended together."""
-        return bool(self._gathered)
+        return bool(self._gathered.items)
 
     def flush_gathered(self) -> None:
         """Append what lingers. The lock is held. Raises NoSpace or OSError; what is not appended stays."""
         self._mend()
-        while self._gathered:
-            first = self._next - len(self._gathered)
-            done = self._append_some(self._gathered, 0, first, self._gathered[0][6])
-            del self._gathered[:done]
+        gathered = self._gathered
+        while gathered.items:
+            done = self._append_some(gathered.items, 0, gathered.first, gathered.oldest)
+            gathered.take(done, NEVER)
             if self.sleeping:
                 self.sleeping = False
                 self.wake.set()
-        self._gathered_bytes = 0
 
     # ---- hand-over, with the lock held
 
@@ -562,6 +547,7 @@ class Lane:
 
     def take_memory(self, count: int, max_bytes: int) -> Flight | None:
         """The next batch from memory, which becomes the flight. The spool is read to its end."""
+        self._mend()
         if not self.channel.items or self.flight is not None:
             return None
         first = self.channel.first
@@ -579,11 +565,10 @@ class Lane:
     def take_gathered(self) -> Flight | None:
         """What lingers, as a flight of messages that no segment holds. The lock is held."""
         self._mend()
-        gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        first, gathered = self._gathered.first, self._gathered.take(1 << 62, NEVER)
         if not gathered:
             return None
         offset = self._header.wall_ns - self._header.boot_ns
-        first = self._next - len(gathered)
         return Flight(run_of(first, gathered, self._header, offset, self.head.slot.run), in_memory=True)
 
     def end_flight(self, flight: Flight, ordinal: int) -> int:
@@ -605,9 +590,7 @@ class Lane:
     def drop_memory(self) -> int:
         """Forget what waits in memory, the flight excepted; how many messages. The lock is held."""
         self._mend()
-        dropped = self.channel.clear() if self.live else len(self._gathered)
-        self._gathered, self._gathered_bytes = [], 0
-        return dropped
+        return self.channel.clear() if self.live else self._gathered.clear()
 
     @property
     def flight_spilled(self) -> int:
@@ -620,7 +603,7 @@ class Lane:
         flight = self.flight
         if flight is not None and flight.in_memory:
             waiting += len(flight.marks) - self._flight_spilled
-        return waiting + len(self._gathered)
+        return waiting + len(self._gathered.items)
 
     def settled_in_memory(self) -> int:
         """Messages of the flight in memory that are settled and not yet counted by the ledger."""
@@ -645,26 +628,27 @@ class Lane:
             self.closed or self.disk_error or self._owner or self.mode in MEMORY_ONLY or (self.full and self.live)
         )
 
-    def _admit(self, count: int, wait: Patience) -> None:
-        """Wait, raise or let the write through. The lock is held, and given up while waiting."""
-        deadline: int | None = None
-        timeout = self.config.block_timeout
-        while True:
-            if self.closed:
-                raise BufferClosed(self.closed)
-            if self.disk_error:
-                raise DiskFailed(f"the device under the buffer is broken: {self.disk_error}")
-            reason = self._obstacle(count)
-            if not reason:
-                return
-            if wait is not True and (wait is False or wait.is_set()):
-                raise WouldWait(reason)
-            now = self.files.boot_ns()
-            if deadline is None and timeout is not None:
-                deadline = now + int(timeout * 1e9)
-            if deadline is not None and now >= deadline:
-                raise BufferFull(f"waited {timeout} s (block_timeout): {reason}")
-            self.changed.wait(0.05 if deadline is None else min(0.05, (deadline - now) / 1e9))
+    def _admit(self, count: int) -> None:
+        """Let the write through. The lock is held.
+
+        :raises Obstacle: not now.
+        :raises NoSpace: not before there is room.
+        :raises NotAccepted: not at all.
+        """
+        if self.closed:
+            raise BufferClosed(self.closed)
+        if self.disk_error:
+            raise DiskFailed(f"the device under the buffer is broken: {self.disk_error}")
+        reason = self._obstacle(count)
+        if reason:
+            raise Obstacle(reason, self.changed.gate())
+
+    def _wait(self, hindrance: Obstacle | NoSpace, patience: Patience) -> None:
+        """Wait as far as the call may; returns when it is worth trying again. Without the lock."""
+        if isinstance(hindrance, Obstacle):
+            patience.spend(hindrance, self.changed)
+        else:
+            self._wait_for_space(hindrance, patience)
 
     def _obstacle(self, count: int) -> str:
         """Why a write must wait; "" where it need not."""
@@ -708,37 +692,32 @@ class Lane:
         if count > limits.channel_messages // 2 or size + count * OVERHEAD > limits.channel_bytes // 2:
             self.leave_live("more was written at once than memory may hold")
 
-    def _wait_for_space(self, no_space: NoSpace, wait: Patience) -> None:
-        """Follow ``on_full``; returns when it is worth trying again. Without the lock.
+    def _wait_for_space(self, no_space: NoSpace, patience: Patience) -> None:
+        """Follow ``on_full``.
 
         :raises BufferFull: the policy, or its time-out, says so; or there is nothing left to prune.
         """
         policy = self.config.on_full
-        timeout = self.config.block_timeout
-        begun = self.files.boot_ns()
         with self.lock:
             self.full = no_space.reason
             self.reconsider()
             searches = self.space_searches
-            if policy == "reject":
-                self.chores.set()
-                raise BufferFull(f"the buffer is full: {no_space.reason}")
-            while True:
-                self.chores.set()
-                if wait is not True and (wait is False or wait.is_set()):
-                    raise WouldWait(no_space.reason)
-                self.changed.wait(0.05)
+            self.chores.set()
+        if policy == "reject":
+            raise BufferFull(f"the buffer is full: {no_space.reason}")
+        while True:
+            with self.lock:
                 if self.closed:
                     raise BufferClosed(self.closed)
                 if self.disk_error:
                     raise DiskFailed(f"the device under the buffer is broken: {self.disk_error}")
                 if not self.full:
                     return
-                waited = (self.files.boot_ns() - begun) / 1e9
                 if policy == "prune" and self.space_searches >= searches + 2:
                     raise BufferFull(f"the buffer is full and nothing is left to prune: {self.full}")
-                if timeout is not None and waited >= timeout:
-                    raise BufferFull(f"waited {timeout} s (block_timeout) for room: {self.full}")
+                obstacle = Obstacle(self.full, self.changed.gate())
+                self.chores.set()
+            patience.spend(obstacle, self.changed)
 
     def _disk_failed(self, error: OSError) -> DiskFailed:
         if is_broken(error):

@@ -88,10 +88,12 @@ class Ledger:
         flight = self.flight
         if flight is None or not self._floors:
             return result
-        at = self.slot.ordinal + (flight_spilled if flight.in_memory else len(flight.marks))
+        distance = flight_spilled if flight.in_memory else len(flight.marks)
+        at, bits = self.slot.ordinal + distance, self._bits() >> distance
         for floor in self._floors:
-            gone = max(0, floor.ordinal - at)
-            at += gone
+            distance = max(0, floor.ordinal - at)
+            gone = distance - _lowest(bits, distance).bit_count()
+            at, bits = at + distance, bits >> distance
             result[floor.account] = result.get(floor.account, 0) + gone + floor.extra
             result["spooled"] = result.get("spooled", 0) + gone
         return result
@@ -102,7 +104,7 @@ class Ledger:
             return False
         if not flight.in_memory and flight.first != self.slot.next:
             return False
-        settled = int.from_bytes(self.slot.bitmap, "little")
+        settled = self._bits()
         if settled and not flight.in_memory:
             known = [i for i in range(min(len(flight.marks), BITMAP_BITS)) if settled >> i & 1]
             flight.mark(known, "counted")
@@ -114,22 +116,19 @@ class Ledger:
         """Count what is settled of a flight that goes on; only one that is on disk. ``lock`` is held."""
         if flight is not self.flight or flight.in_memory:
             return
-        slot = self.slot
-        bits = int.from_bytes(slot.bitmap, "little")
+        bits = self._bits()
         for index, mark in enumerate(flight.marks[:BITMAP_BITS]):
             if mark and not bits >> index & 1:
                 bits |= 1 << index
                 self._count(mark, 1)
-        used = min(len(flight.marks), BITMAP_BITS)
-        slot.bitmap = bits.to_bytes(seek.BITMAP_SIZE, "little")
-        slot.bits_used = used if bits else 0
+        self._keep(bits)
         self._publish()
 
     def land(self, flight: Flight, ordinal: int) -> None:
         """Everything in the flight is settled: move past it, to ``ordinal``. ``lock`` is held."""
         if flight is not self.flight or flight.open:
             raise AssertionError("only a settled flight lands")
-        bits = int.from_bytes(self.slot.bitmap, "little")
+        bits = self._bits()
         tally: dict[str, int] = {}
         if (
             not bits
@@ -144,10 +143,11 @@ class Ledger:
         for mark, number in tally.items():
             self._count(mark, number)
         slot = self.slot
+        # A batch that was larger, before a restart, may have left bits behind the end of this one.
+        self._keep(bits >> max(0, ordinal - slot.ordinal))
         slot.next, slot.ordinal = flight.end, ordinal
         slot.run = flight.run.run or slot.run
         slot.segment, slot.offset = flight.run.segment, flight.run.offset
-        slot.bitmap, slot.bits_used = bytes(seek.BITMAP_SIZE), 0
         self.flight = None
         self._apply_floors()
         self._publish()
@@ -155,6 +155,12 @@ class Ledger:
     def abandon(self, flight: Flight) -> None:
         """Forget the flight; what is not settled of it will be read again. ``lock`` is held."""
         if flight is self.flight:
+            if not flight.in_memory:
+                # A floor beyond it may be from the time when it was in memory and had no ordinals.
+                behind = self.slot.ordinal + len(flight.marks)
+                for floor in self._floors:
+                    if floor.sequence >= flight.end:
+                        floor.ordinal = max(floor.ordinal, behind)
             self.flight = None
             self._apply_floors()
             self._publish()
@@ -197,13 +203,25 @@ class Ledger:
         self._synced_next = max(self._synced_next, reached)
 
     def close(self) -> None:
-        """Publish and let go of the file."""
+        """Publish and let go of the file. Floors that waited for a flight on disk wait no longer."""
         try:
             with self.lock:
                 if self.slots.fd >= 0:
+                    self._end_flight()
                     self._publish()
         finally:
             self.slots.close()
+
+    def _end_flight(self) -> None:
+        flight = self.flight
+        if flight is None or flight.in_memory:
+            return
+        self.below_floor(flight)
+        if flight.open:
+            self.progress(flight)
+            self.abandon(flight)
+        else:
+            self.land(flight, self.slot.ordinal + len(flight.marks))
 
     def _apply_floors(self) -> None:
         floors, self._floors = self._floors, []
@@ -218,16 +236,19 @@ class Ledger:
     def _move(self, sequence: int, ordinal: int, account: str) -> None:
         """Past everything below; bits that are passed were counted already."""
         slot = self.slot
-        bits = int.from_bytes(slot.bitmap, "little")
-        # A bit stands for a spooled message, so that sequences which were never spooled do not count.
-        distance = ordinal - slot.ordinal
-        passed = bits & ((1 << min(distance, BITMAP_BITS)) - 1)
-        self._count(account, max(0, ordinal - slot.ordinal - passed.bit_count()))
-        bits >>= min(distance, BITMAP_BITS)
-        slot.bits_used = max(0, slot.bits_used - distance) if bits else 0
-        slot.bitmap = bits.to_bytes(seek.BITMAP_SIZE, "little")
+        bits = self._bits()
+        # Bits belong to one batch, whose sequences have no gap; ordinals may leap without a message having gone.
+        distance = sequence - slot.next
+        self._count(account, max(0, ordinal - slot.ordinal - _lowest(bits, distance).bit_count()))
+        self._keep(bits >> distance)
         slot.next, slot.ordinal = sequence, ordinal
         slot.segment = slot.offset = 0
+
+    def _bits(self) -> int:
+        return int.from_bytes(self.slot.bitmap, "little")
+
+    def _keep(self, bits: int) -> None:
+        self.slot.bitmap, self.slot.bits_used = bits.to_bytes(seek.BITMAP_SIZE, "little"), bits.bit_length()
 
     def _count(self, account: str, number: int) -> None:
         if account != "counted" and number:
@@ -240,3 +261,8 @@ class Ledger:
         slot.wall_ns = self.files.wall_ns()
         self.slots.write(slot.pack())
         self.lock.notify_all()
+
+
+def _lowest(bits: int, count: int) -> int:
+    """The bits of the first ``count`` messages; no more than there can be, since a backlog has no such limit."""
+    return bits & ((1 << min(count, BITMAP_BITS)) - 1)

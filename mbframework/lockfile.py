@@ -27,10 +27,10 @@ class LockFile:
         self._fd = fd
 
     @classmethod
-    def take(cls, files: Files, path: str, timeout: float) -> LockFile | None:
+    def take(cls, files: Files, path: str, timeout: float, *, brief: bool = False) -> LockFile | None:
         """The lock, or None where another holds it for ``timeout`` seconds.
 
-        A holder that is plainly alive is not waited for: only a monitor's probe is short.
+        A holder that is plainly alive is not waited for, unless it said that it would be ``brief``.
 
         :raises OSError: the file cannot be opened; that is never reported as a held lock.
         """
@@ -42,7 +42,7 @@ class LockFile:
                 if files.lock(fd) and _same(files, fd, path):
                     lock = cls(files, path, fd)
                     fd = -1
-                    lock._describe()
+                    lock._describe(brief=brief)
                     return lock
             finally:
                 if fd >= 0:
@@ -66,13 +66,15 @@ class LockFile:
             with contextlib.suppress(OSError):
                 self._files.close(fd)
 
-    def _describe(self) -> None:
+    def _describe(self, *, brief: bool) -> None:
         facts = {
             "host": socket.gethostname(),
             "boot": self._files.boot_id().hex(),
             "pid": os.getpid(),
             "since": self._files.wall_ns() / 1e9,
         }
+        if brief:
+            facts["brief"] = True
         # A full disk must not keep a lane from opening: the text is a courtesy.
         with contextlib.suppress(OSError):
             self._files.truncate(self._fd, 0)
@@ -102,9 +104,9 @@ def describe(facts: dict[str, Any]) -> str:
 
 
 def holder_lives(files: Files, facts: dict[str, Any]) -> bool:
-    """Whether the process that a lock file names runs on this machine, in this boot."""
+    """Whether the process that a lock file names runs on this machine, in this boot, and means to keep the lock."""
     pid = facts.get("pid")
-    if not isinstance(pid, int) or pid <= 0 or facts.get("boot") != files.boot_id().hex():
+    if facts.get("brief") or not isinstance(pid, int) or pid <= 0 or facts.get("boot") != files.boot_id().hex():
         return False
     return files.process_exists(pid)
 
@@ -112,7 +114,8 @@ def holder_lives(files: Files, facts: dict[str, Any]) -> bool:
 def is_held(files: Files, path: str) -> bool:
     """Whether anybody holds the lock, by asking for it for a moment; monitors call this rarely."""
     try:
-        fd = files.open(path, write=True)
+        # For reading: a monitor need not be allowed to write.
+        fd = files.open(path, write=False)
     except OSError:
         return False
     try:

@@ -339,7 +339,7 @@ class Outlet:
             sequence, topic, why = batch.sequences[i], batch.topics[i], reasons[i]
             self._events.tell("dead", sequence=sequence, topic=topic, reason=why)
             self._events.observe("dead", sequence=sequence, topic=topic, reason=why)
-        return f"the dead letters are full ({full}): replay or drop some" if full else ""
+        return f"the dead letters are full ({full}): raise dead_total_size, or move them away" if full else ""
 
     def _rejected_in_row(
         self, flight: Flight, indices: Sequence[int], rejected: Mapping[int, str], arrived: set[int]

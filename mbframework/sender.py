@@ -178,6 +178,10 @@ class Sender:
         if flight is None:
             self._idle()
             return
+        with self.outlet.ledger.lock:
+            # What was written after pause() had returned is not sent, however far this round had come.
+            if self.paused:
+                return
         self._send(flight, epoch)
 
     # ---- opening

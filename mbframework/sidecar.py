@@ -121,7 +121,7 @@ class Sidecar:
     def _recover(self, name: str, path: str) -> None:
         """Make good what a writer that is gone has left; a living one does that itself."""
         files = self._files
-        lock = LockFile.take(files, os.path.join(path, layout.WRITER_LOCK_FILE), 0.0)
+        lock = LockFile.take(files, os.path.join(path, layout.WRITER_LOCK_FILE), 0.0, brief=True)
         if lock is None:
             return
         try:

@@ -20,9 +20,16 @@ from _thread import start_new_thread
 from collections.abc import Callable
 from types import FrameType
 
-#: Seconds between two looks at whether the main thread has left the buffer, and how often before it counts as waiting.
-_PAUSE = 0.01
-_LOOKS = 20
+#: Seconds between two looks at whether the main thread has left the buffer, and how often before it is not waited for.
+_PAUSE = 0.001
+_LOOKS = 5000
+#: Where the main thread waits inside a buffer, holding no lock of it.
+_WAITS = {
+    ("mbframework.patience", "spend"),
+    ("mbframework.lane", "make_durable"),
+    ("mbframework.engine", "flush"),
+    ("mbframework.engine", "close"),
+}
 #: Parts of this package that use buffers as any program does.
 _CALLERS = ("mbframework.cli", "mbframework.testing")
 
@@ -30,7 +37,7 @@ _CALLERS = ("mbframework.cli", "mbframework.testing")
 class Termination:
     """One installed handler; ``close_all`` closes every buffer of this process, and waits for who does so already."""
 
-    def __init__(self, close_all: Callable[[], None]) -> None:
+    def __init__(self, close_all: Callable[[], object]) -> None:
         self._close_all = close_all
         self._former = signal.getsignal(signal.SIGTERM)
         self._looks = 0
@@ -47,22 +54,23 @@ class Termination:
         """The handler."""
         if self._closed:
             self._hand_on(number, frame)
-        elif self._begun:
             return
-        elif not _inside(frame):
+        if self._begun:
+            return
+        inside, waiting = _where(frame)
+        if not inside:
             self._begun = True
             self._close_all()
             self._closed = True
             self._hand_on(number, frame)
-        elif self._looks == 0:
-            self._looks = 1
-            # Not through threading: the interrupted thread may hold the locks of that module.
-            start_new_thread(self._look_again, ())
-        elif self._looks < _LOOKS:
-            self._looks += 1
-        else:
+        elif waiting or self._looks == _LOOKS:
             self._begun = True
+            # Not through threading: the interrupted thread may hold the locks of that module.
             start_new_thread(self._close_aside, ())
+        else:
+            self._looks += 1
+            if self._looks == 1:
+                start_new_thread(self._look_again, ())
 
     def _look_again(self) -> None:
         """A thread: raise the signal until the handler has found a place to begin."""
@@ -92,11 +100,13 @@ def _raise_in_main() -> None:
         signal.pthread_kill(main, signal.SIGTERM)
 
 
-def _inside(frame: FrameType | None) -> bool:
-    """Whether the interrupted thread is in code of this package, or in code that it calls."""
+def _where(frame: FrameType | None) -> tuple[bool, bool]:
+    """Whether the interrupted thread is in code of this package, or called by it; and whether it waits there."""
+    inside = False
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
-        if module.partition(".")[0] == "mbframework" and not module.startswith(_CALLERS):
-            return True
+        if (module, frame.f_code.co_name) in _WAITS:
+            return True, True
+        inside = inside or (module.partition(".")[0] == "mbframework" and not module.startswith(_CALLERS))
         frame = frame.f_back
-    return False
+    return inside, False

@@ -236,8 +236,8 @@ def _state(
     sender: dict[str, Any],
     sender_age: float | None,
 ) -> str:
-    fresh_writer = writer_age is not None and writer_age <= STALE_AFTER and not writer.get("closed")
-    fresh_sender = sender_age is not None and sender_age <= STALE_AFTER and not sender.get("closed")
+    fresh_writer = _speaks(files, writer, writer_age, os.path.join(path, layout.WRITER_LOCK_FILE))
+    fresh_sender = _speaks(files, sender, sender_age, os.path.join(path, layout.SENDER_LOCK_FILE))
     told = _text(writer.get("state"))
     if fresh_writer and told in STATES:
         if told == "buffering" and not writer.get("sends") and fresh_sender:
@@ -247,6 +247,15 @@ def _state(
         return _text(sender.get("state"))
     held = any(is_held(files, os.path.join(path, name)) for name in (layout.WRITER_LOCK_FILE, layout.SENDER_LOCK_FILE))
     return "stale" if held else "dead"
+
+
+def _speaks(files: Files, narration: dict[str, Any], age: float | None, lock: str) -> bool:
+    """Whether what was told lately is still true: who told it has neither closed the lane nor been killed since."""
+    if age is None or age > STALE_AFTER or narration.get("closed"):
+        return False
+    pid = _pid(narration)
+    # A process of another container cannot be seen, but its lock can.
+    return (pid is not None and pid > 0 and files.process_exists(pid)) or is_held(files, lock)
 
 
 def _resident_bytes(known: Survey) -> int:

@@ -37,3 +37,32 @@ class Wakeup:
     def clear(self) -> None:
         """Forget a call."""
         self._gate.acquire(blocking=False)
+
+
+class Broadcast:
+    """Wakes everybody who waits. A waiter takes its :meth:`gate` while it holds the lock under which its condition
+    changes, lets go of that lock, and waits at the gate: unlike :class:`threading.Condition` this takes and gives back
+    no lock of the caller's, and so leaves none in doubt when an interrupt ends the wait.
+    """
+
+    __slots__ = ("_gates",)
+
+    def __init__(self) -> None:
+        self._gates: list[Wakeup] = []
+
+    def gate(self) -> Wakeup:
+        """What the next :meth:`notify_all` opens."""
+        gate = Wakeup()
+        self._gates.append(gate)
+        return gate
+
+    def notify_all(self) -> None:
+        """Open every gate that was taken so far."""
+        gates, self._gates = self._gates, []
+        for gate in gates:
+            gate.set()
+
+    def leave(self, gate: Wakeup) -> None:
+        """Give a gate back that did not open."""
+        if gate in self._gates:
+            self._gates.remove(gate)

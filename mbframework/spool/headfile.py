@@ -14,6 +14,7 @@ Threads: the words of the live page are stored under the lane's lock; :meth:`Hea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -32,6 +33,29 @@ SEGMENT: Final = 2
 TAIL: Final = 3
 HEARTBEAT: Final = 4
 SLEEPING: Final = 5
+_COUNT: Final = 6
+
+
+class _StoredWords:
+    """The words where the file may not be mapped: each store is a write, so that they are as new as in a map.
+
+    A device that refuses one does not refuse the message: the next publication finds out.
+    """
+
+    __slots__ = ("_fd", "_files", "_values")
+
+    def __init__(self, files: Files, fd: int) -> None:
+        self._files = files
+        self._fd = fd
+        self._values = [0] * _COUNT
+
+    def __getitem__(self, index: int) -> int:
+        return self._values[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._values[index] = value
+        with contextlib.suppress(OSError):
+            self._files.pwrite(self._fd, value.to_bytes(8, "little"), head.LIVE_NEXT + 8 * index)
 
 
 class HeadFile:
@@ -44,9 +68,9 @@ class HeadFile:
         self._map = map_
         self._publishing = threading.Lock()
         self._published = 0
-        #: The live page's six words. Without a map they are written out with each publication.
-        self.words: memoryview | array[int] = (
-            map_.words(head.LIVE_NEXT, 6) if map_ is not None else array("Q", bytes(48))
+        #: The live page's words.
+        self.words: memoryview | array[int] | _StoredWords = (
+            map_.words(head.LIVE_NEXT, _COUNT) if map_ is not None else _StoredWords(files, slots.fd)
         )
 
     @classmethod
@@ -74,17 +98,13 @@ class HeadFile:
         return result
 
     def publish(self, raw: bytes) -> None:
-        """Store a packed slot, and the live page where it is not mapped. Raises OSError."""
+        """Store a packed slot. Raises OSError."""
         generation = int.from_bytes(raw[8:16], "little")
         with self._publishing:
             if generation < self._published:
                 return
             self._published = generation
             self._slots.write(raw)
-            if self._map is None:
-                words = self.words
-                page = LivePage(self.slot.run, self.slot.boot_id, *(words[i] for i in range(6)))
-                self._files.pwrite(self._slots.fd, head.pack_live(page), head.LIVE_PAGE)
 
     def sync(self) -> None:
         """What was published before is on the device. Raises OSError."""
@@ -102,8 +122,8 @@ class HeadFile:
 
     def _unmap(self) -> None:
         words = self.words
+        self.words = array("Q", [words[index] for index in range(_COUNT)])
         if isinstance(words, memoryview):
-            self.words = array("Q", words)
             words.release()
         if self._map is not None:
             self._map.close()

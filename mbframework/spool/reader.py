@@ -367,10 +367,12 @@ class SpoolReader:
         self.index.refresh()
         return before != [entry.first for entry in self.index.entries]
 
-    def _skip_to(self, next_: int, ordinal: int, to: int, offset: int) -> Gap:
+    def _skip_to(self, next_: int, ordinal: int, to: int, offset: int) -> Gap | _Signal:
         self._offset, self._at, self._frame = offset, to, None
-        lost = max(0, to - next_)
-        return Gap(max(to, next_), ordinal + lost, lost)
+        if to <= next_:
+            # The damage lies in front of the position: it was told of when the position went past it.
+            return _Signal.AGAIN
+        return Gap(to, ordinal + to - next_, to - next_)
 
     def _frame_header(self) -> FrameHeader | None:
         header = self._header

@@ -17,12 +17,13 @@ Promises
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from mbframework.errors import UnsupportedFormat
 from mbframework.files import Files
-from mbframework.spool import frame, head, layout, seal, seek
+from mbframework.spool import frame, head, layout, seal, seek, segment_header
 from mbframework.spool.head import HeadSlot, LivePage
 from mbframework.spool.index import Entry, SegmentIndex
 from mbframework.spool.reader import find_frame
@@ -98,7 +99,8 @@ class Survey:
         return max(
             self.tail_ordinal,
             self.head.ordinal if self.head else 0,
-            self.seek.ordinal if self.seek else 0,
+            # What is settled ahead of the seek had an ordinal too, even where a power loss took it from the spool.
+            self.seek.ordinal + int.from_bytes(self.seek.bitmap, "little").bit_length() if self.seek else 0,
         )
 
     @property
@@ -127,11 +129,17 @@ def survey(files: Files, directory: str) -> Survey:
     head_slot, head_index, _ = head.newest(raw[: head.LIVE_PAGE])
     same_boot = head_slot is not None and head_slot.boot_id == files.boot_id()
     live = head.unpack_live(raw[head.LIVE_PAGE :]) if same_boot and len(raw) >= head.HEAD_FILE_SIZE else None
-    if live is not None and head_slot is not None and (live.run, live.boot_id) != (head_slot.run, head_slot.boot_id):
+    if live is not None and head_slot is not None and not _belongs(live, head_slot):
         live = None
     result = Survey(head_slot, head_index, live, same_boot, seek_slot, seek_index)
     _survey_segments(files, directory, result)
     return result
+
+
+def _belongs(live: LivePage, slot: HeadSlot) -> bool:
+    """Whether the page, which has no CRC, is of the slot's run and within what that could give out."""
+    same = (live.run, live.boot_id) == (slot.run, slot.boot_id)
+    return same and slot.run_first <= live.next <= slot.reserved_until
 
 
 def _survey_segments(files: Files, directory: str, result: Survey) -> None:
@@ -149,31 +157,38 @@ def _survey_segments(files: Files, directory: str, result: Survey) -> None:
             continue
         fd, header = opened
         try:
-            found = Found(entry, header, files.fstat(fd).st_size)
-            if result.segments and result.segments[-1].end is None:
-                previous = result.segments[-1]
-                previous.end = max(previous.header.first, header.previous_end)
-            if not entry.sealed and not _is_whole(result, header):
-                _walk_to_end(files, fd, result, found)
-            result.segments.append(found)
+            result.segments.append(Found(entry, header, files.fstat(fd).st_size))
         finally:
             files.close(fd)
-    last = result.segments[-1] if result.segments else None
-    if last is None or last.end is not None:
-        return
-    opened = index.open(last.entry)
+    segments = result.segments
+    result.segments = []
+    for found, successor in zip_longest(segments, segments[1:]):
+        limit = None if successor is None else segment_header.end_before(found.header, successor.header)
+        if limit is not None and (found.entry.sealed or _is_whole(result, found.header)):
+            found.end = limit
+        elif not _look_for_end(files, index, result, found, limit):
+            # The sender has removed it meanwhile; as in a listing made a moment later.
+            continue
+        result.segments.append(found)
+
+
+def _look_for_end(files: Files, index: SegmentIndex, known: Survey, found: Found, limit: int | None) -> bool:
+    opened = index.open(found.entry)
     if opened is None:
-        # The sender has removed it meanwhile; as in a listing made a moment later.
-        result.segments.pop()
-        return
+        return False
     fd, header = opened
     try:
-        if last.entry.sealed:
-            last.end = sealed_end(files, fd, header, last.size)
+        if found.entry.sealed:
+            found.end = sealed_end(files, fd, header, found.size)
+        elif known.live is not None and known.live.segment == header.first and known.live.tail < found.size:
+            # Stored in this boot, one frame after the other: behind the first that is not whole there is none.
+            found.walked = walk(files, fd, header, known.live.tail, 0, search=False, limit=limit)
         else:
-            _walk_to_end(files, fd, result, last)
+            found.walked = walk(files, fd, header, *_start(known, found), limit=limit)
+        found.end = found.walked.end if found.walked is not None else found.end
     finally:
         files.close(fd)
+    return True
 
 
 def _is_whole(known: Survey, header: SegmentHeader) -> bool:
@@ -181,20 +196,10 @@ def _is_whole(known: Survey, header: SegmentHeader) -> bool:
     return known.same_boot or (known.head is not None and header.first < known.head.synced_segment)
 
 
-def _walk_to_end(files: Files, fd: int, known: Survey, found: Found) -> None:
-    header = found.header
-    if known.live is not None and known.live.segment == header.first:
-        # Stored in this boot, one frame after the other: behind the first that is not whole there is none.
-        found.walked = walk(files, fd, header, known.live.tail, 0, search=False)
-    else:
-        found.walked = walk(files, fd, header, *_start(known, header))
-    found.end = found.walked.end
-
-
-def _start(known: Survey, header: SegmentHeader) -> tuple[int, int]:
+def _start(known: Survey, found: Found) -> tuple[int, int]:
     """(offset, sequence) of a frame from which the walk through an unsealed segment may begin."""
-    slot = known.head
-    if slot is not None:
+    slot, header = known.head, found.header
+    if slot is not None and max(slot.checkpoint_offset, slot.synced_offset) < found.size:
         if known.same_boot and slot.checkpoint_segment == header.first:
             return slot.checkpoint_offset, slot.checkpoint_sequence
         if not known.same_boot and slot.synced_segment == header.first:
@@ -213,19 +218,23 @@ def sealed_end(files: Files, fd: int, header: SegmentHeader, size: int) -> int:
     return walk(files, fd, header, layout.FIRST_FRAME, header.first).end
 
 
-def walk(files: Files, fd: int, header: SegmentHeader, offset: int, sequence: int, *, search: bool = True) -> Walked:
+def walk(
+    files: Files, fd: int, header: SegmentHeader, offset: int, sequence: int, *, search: bool = True,
+    limit: int | None = None,
+) -> Walked:  # fmt: skip
     """The end of a segment, from a frame at ``offset`` on.
 
     :param sequence: that of the frame at ``offset``; 0: whatever stands there. Where no intact frame stands, the
         walk begins at the front.
     :param search: look for intact frames behind one that is not.
+    :param limit: the end that the successor tells: frames beyond it are hidden.
     """
     chunk = 1 << 20
     base, window = offset, files.pread(fd, chunk, offset)
     begin = frame.read_header(window, 0, header.salt) if offset >= layout.FIRST_FRAME else None
     if begin is None or (sequence and begin.first != sequence) or begin.first < header.first:
         if (offset, sequence) != (layout.FIRST_FRAME, header.first):
-            return walk(files, fd, header, layout.FIRST_FRAME, header.first)
+            return walk(files, fd, header, layout.FIRST_FRAME, header.first, limit=limit)
         at = header.first
     else:
         at = begin.first
@@ -238,7 +247,7 @@ def walk(files: Files, fd: int, header: SegmentHeader, offset: int, sequence: in
         found = frame.read_header(window, place, header.salt)
         if found is not None and place + found.length > len(window):
             base, window, place = offset, files.pread(fd, max(chunk, found.length), offset), 0
-        if found is not None and found.first >= at:
+        if found is not None and found.first >= at and (limit is None or found.first + found.count <= limit):
             if frame.is_seal(found):
                 if frame.read_body(window, place, header.salt, found) is not None:
                     return Walked(found.first, offset, frames, True, highest)
@@ -248,7 +257,7 @@ def walk(files: Files, fd: int, header: SegmentHeader, offset: int, sequence: in
                 highest = found.accepted
                 offset = end_offset = frame.next_offset(offset, found.length)
                 continue
-        survivor = find_frame(files, fd, header.salt, offset + 8, at, None) if search else None
+        survivor = find_frame(files, fd, header.salt, offset + 8, at, limit) if search else None
         if survivor is None:
             return Walked(at, end_offset, frames, False, highest)
         offset = survivor[0]
@@ -286,6 +295,7 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
     if known.unsupported:
         raise UnsupportedFormat(known.unsupported, path=directory)
     notes: list[str] = []
+    _finish_pruning(files, directory, known)
     unsynced: list[Found] = []
     for found in list(known.segments):
         if found.entry.sealed:
@@ -367,15 +377,34 @@ def finish_seal(files: Files, directory: str, found: Found) -> None:
     fd = files.open(path)
     try:
         if found.walked is None:
-            found.walked = walk(files, fd, found.header, layout.FIRST_FRAME, found.header.first)
+            found.walked = walk(files, fd, found.header, layout.FIRST_FRAME, found.header.first, limit=found.end)
             _seal(files, path, found)
         files.datasync(fd)
     finally:
         files.close(fd)
-    # Its present name must be durable first, in case it still was a prepared one.
-    files.rename(path, os.path.join(directory, name))
+    if not found.entry.sealed:
+        if found.entry.name.startswith("N"):
+            # Made in a hurry, its name may not be on the device yet, and the next one must not get there first.
+            files.sync_directory(directory)
+        files.rename(path, os.path.join(directory, name))
+        found.entry = Entry(found.header.first, name)
     files.sync_directory(directory)
-    found.entry = Entry(found.header.first, name)
+
+
+def sync_recovered(files: Files, directory: str, unsynced: Sequence[Found]) -> None:
+    """Put on the device what :func:`recover` left unsynced, while :func:`finish_seal` may be at work on it in another
+    thread. Raises OSError."""
+    for found in tuple(unsynced):
+        try:
+            fd = files.open(os.path.join(directory, found.entry.name))
+        except FileNotFoundError:
+            # It has got its sealed name, which it gets only after a sync, or is delivered and gone.
+            continue
+        try:
+            files.datasync(fd)
+        finally:
+            files.close(fd)
+    files.sync_directory(directory)
 
 
 def _seal(files: Files, path: str, found: Found) -> None:
@@ -403,6 +432,30 @@ def _discard_prepared(files: Files, directory: str, known: Survey) -> None:
         parsed = layout.parse_name(name)
         if parsed is not None and parsed[0] == "N" and name not in kept and name not in known.unreadable:
             _remove(files, directory, name)
+
+
+def _finish_pruning(files: Files, directory: str, known: Survey) -> None:
+    """Delete what lies below the floor, of which the sender keeps account."""
+    floor = known.head.floor if known.head is not None else 0
+    gone = [found.entry.name for found in known.segments if (found.end or found.header.first) <= floor]
+    gone += [name for name in known.unreadable if _below(name, floor)]
+    if not gone:
+        return
+    # The floor may have been stored and not yet synced; without it, older messages would follow newer ones.
+    fd = files.open(os.path.join(directory, layout.HEAD_FILE))
+    try:
+        files.datasync(fd)
+    finally:
+        files.close(fd)
+    for name in gone:
+        _remove(files, directory, name)
+    known.segments = [found for found in known.segments if found.entry.name not in gone]
+    known.unreadable = [name for name in known.unreadable if name not in gone]
+
+
+def _below(name: str, floor: int) -> bool:
+    kind, first = layout.parse_name(name) or ("", 0)
+    return kind in ("P", "A") and first < floor
 
 
 def _remove(files: Files, directory: str, name: str) -> None:

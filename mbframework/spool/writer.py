@@ -228,23 +228,18 @@ class SpoolWriter:
 
     def settle(self) -> None:
         """After an interrupted :meth:`append`: step over the frame where it was stored whole."""
+        active, tail = self.active, self._tail
+        if active is not None:
+            header = frame.read_header(self.files.pread(active.file.fd, frame.HEADER_SIZE, tail), 0, active.file.salt)
+            if header is not None and header.first == self.end and tail + header.length <= self._limit:
+                body = self.files.pread(active.file.fd, header.length, tail)
+                if frame.decode(body, 0, active.file.salt, header) is not None:
+                    behind, end = frame.next_offset(tail, header.length), header.first + header.count
+                    # As in append(), nothing is called between these.
+                    self.last, self._tail, self.end, self.ordinal = tail, behind, end, self.ordinal + header.count
+                    active.frames += 1
+                    active.last_accepted = header.accepted
         self.busy = False
-        active = self.active
-        if active is None:
-            return
-        active.tail = self._tail
-        header = frame.read_header(self.files.pread(active.file.fd, 40, self._tail), 0, active.file.salt)
-        if header is None or header.first != self.end or self._tail + header.length > self._limit:
-            return
-        body = self.files.pread(active.file.fd, header.length, self._tail)
-        if frame.decode(body, 0, active.file.salt, header) is None:
-            return
-        self.last = self._tail
-        self._tail = frame.next_offset(self._tail, header.length)
-        self.end = header.first + header.count
-        self.ordinal += header.count
-        active.frames += 1
-        active.last_accepted = header.accepted
 
     def retire(self) -> None:
         """End the active segment; the next frame opens a new one."""
@@ -290,31 +285,41 @@ class SpoolWriter:
         file = self._take_prepared(need)
         self.retire()
         now = self.files.boot_ns()
+        end, segments = self.end, self.segments
         header = SegmentHeader(
             salt=file.salt,
             buffer_id=self.identity.buffer_id,
             run=self.identity.run,
             first=first,
             ordinal=self.ordinal,
-            previous_end=self.end,
+            previous_end=end,
             wall_ns=self.files.wall_ns(),
             boot_ns=now,
             boot_id=self.identity.boot_id,
             reserved=file.size,
             lane=self.identity.lane,
         )
-        usable = file.usable_until()
-        segment = Segment(file.name, first, self.ordinal, self.end, file.size, None, header)
-        file.store(slice(0, SEGMENT_HEADER_SIZE), header.pack())
-        self.active = Active(segment, file, now, _seal_room(file.size))
-        self.active.first_accepted = accepted
-        self.segments.append(segment)
-        self._salt = file.salt
-        self._tail = layout.FIRST_FRAME
-        self.last = layout.FIRST_FRAME
-        self._limit = min(usable, file.size - self.active.room)
-        self._roll_at = now + self.limits.segment_age_ns
-        self.end = first
+        segment = Segment(file.name, first, self.ordinal, end, file.size, None, header)
+        active = Active(segment, file, now, _seal_room(file.size))
+        active.first_accepted = accepted
+        where, raw, longer = slice(0, SEGMENT_HEADER_SIZE), header.pack(), [*segments, segment]
+        limit, roll_at = min(file.usable_until(), file.size - active.room), now + self.limits.segment_age_ns
+        try:
+            # Nothing is called between these, so that no KeyboardInterrupt finds half of it.
+            self.active, self.segments, self._salt = active, longer, file.salt
+            self._tail = self.last = layout.FIRST_FRAME
+            self._limit, self._roll_at, self.end = limit, roll_at, first
+            file.store(where, raw)
+        except OSError:
+            self.active, self.segments, self.end = None, segments, end
+            self._limit = self._tail = 0
+            self._release(file)
+            self.files.unlink(os.path.join(self.directory, file.name))
+            raise
+        except BaseException:
+            # An interrupt: whether it came before the store or after it, this is what must stand there.
+            file.store(where, raw)
+            raise
 
     def _take_prepared(self, need: int) -> Prepared:
         file = self.prepared

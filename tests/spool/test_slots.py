@@ -139,7 +139,7 @@ def test_at_every_call_of_making_it_the_file_is_whole_or_absent_and_nothing_is_o
         try:
             SlotFile.create(files, str(directory / "seek"), SEEK_FILE_SIZE, slot(7)).close()
             reached = True
-        except BaseException as error:
+        except BaseException:
             if not files.dead:
                 raise
         files.bury()
