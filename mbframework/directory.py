@@ -12,7 +12,6 @@ Promises
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import stat
@@ -131,10 +130,11 @@ def prepare(files: Files, path: str, config: Config) -> Directory:
         _check_safe(files, path, config)
         names = set(_list(files, path)) - _HARMLESS
         # Looked at after the list, which may lack what another process has just made.
-        fresh = not os.path.lexists(os.path.join(path, layout.BUFFER_FILE))
-        if fresh and not _finish(files, path, names) and not all(map(_is_draft, names)):
+        fresh = not os.path.lexists(os.path.join(path, layout.BUFFER_FILE)) and not _finish(files, path, names)
+        foreign = {name for name in names if not _is_draft(name)}
+        if fresh and foreign:
             raise NotABuffer(
-                f"{path} holds other files ({min(itertools.filterfalse(_is_draft, names))!r:.60}) and no {layout.BUFFER_FILE}: give an empty or a new "
+                f"{path} holds other files ({min(foreign)!r:.60}) and no {layout.BUFFER_FILE}: give an empty or a new "
                 "directory",
                 path=path,
             )
@@ -271,7 +271,7 @@ def _is_draft(name: str) -> bool:
 
 def _finish(files: Files, path: str, names: set[str]) -> bool:
     """Give ``buffer.json`` its name where a kill has taken it away: it was whole, on the device, under another."""
-    if layout.MAIN_LANE not in names:
+    if not any(os.path.lexists(os.path.join(path, name, layout.HEAD_FILE)) for name in names):
         return False
     for draft in sorted(filter(_is_draft, names)):
         with contextlib.suppress(NotABuffer, FileExistsError):

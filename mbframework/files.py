@@ -253,7 +253,7 @@ class Files:
         """Whether a process of that number runs."""
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return False
         except PermissionError:
             return True

@@ -6,7 +6,7 @@ buffer as it was. Mutable values are copied, so that a later change by the calle
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: topic, value, key, header block, timestamp (ns), partition.
 Item: TypeAlias = "tuple[str, bytes | None, bytes | None, bytes | None, int | None, int | None]"
 Data: TypeAlias = "bytes | bytearray | memoryview | str | None"
-Headers: TypeAlias = "Iterable[tuple[str, Data]]"
+Headers: TypeAlias = "Iterable[tuple[str, Data]] | Mapping[str, Data]"
 
 MAX_TOPIC = 65_535
 #: What the count of a header block can say, less the four that a dead letter carries in front.

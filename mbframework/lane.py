@@ -349,9 +349,11 @@ class Lane:
         gathered = self._gathered
         if not gathered.items:
             gathered = self._gathered = Channel(self._next)
+            gathered.oldest = now
             self.chores.set()
-        sequence = gathered.next
-        gathered.extend([item], size, now)
+        sequence = gathered.first + len(gathered.items)
+        gathered.items.append((*item, now))
+        gathered.bytes += size + OVERHEAD
         self._next = sequence + 1
         self.head.words[NEXT] = sequence + 1
         return sequence

@@ -16,6 +16,8 @@ from typing import Any
 from mbframework.files import Files
 
 _POLL = 0.02
+#: Device and inode of the locks that this process holds.
+_held: set[tuple[int, int]] = set()
 
 
 class LockFile:
@@ -25,6 +27,8 @@ class LockFile:
         self._files = files
         self.path = path
         self._fd = fd
+        self._key = _key(files.fstat(fd))
+        _held.add(self._key)
 
     @classmethod
     def take(cls, files: Files, path: str, timeout: float, *, brief: bool = False) -> LockFile | None:
@@ -47,7 +51,7 @@ class LockFile:
             finally:
                 if fd >= 0:
                     files.close(fd)
-            if files.boot_ns() >= deadline or holder_lives(files, holder(files, path)):
+            if files.boot_ns() >= deadline or _will_keep(files, path):
                 return None
             waiting.wait(_POLL)
 
@@ -55,6 +59,7 @@ class LockFile:
         """Give the lock back."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
+            _held.discard(self._key)
             with contextlib.suppress(OSError):
                 self._files.truncate(fd, 0)
             self._files.close(fd)
@@ -63,6 +68,7 @@ class LockFile:
         """In a forked child: close the copy, which leaves the parent's lock alone."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
+            _held.discard(self._key)
             with contextlib.suppress(OSError):
                 self._files.close(fd)
 
@@ -89,7 +95,7 @@ def holder(files: Files, path: str) -> dict[str, Any]:
         return {}
     try:
         facts = json.loads(files.pread(fd, 4096, 0) or b"{}")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     finally:
         files.close(fd)
@@ -124,11 +130,25 @@ def is_held(files: Files, path: str) -> bool:
         files.close(fd)
 
 
+def _will_keep(files: Files, path: str) -> bool:
+    """Whether whom the lock file names is alive and means to keep the lock."""
+    facts = holder(files, path)
+    if facts.get("pid") == os.getpid():
+        # In a container a process is given the number of its killed predecessor: only what it holds itself counts.
+        try:
+            return _key(files.stat(path)) in _held and holder_lives(files, facts)
+        except FileNotFoundError:
+            return False
+    return holder_lives(files, facts)
+
+
 def _same(files: Files, fd: int, path: str) -> bool:
     """Whether the name still leads to the file that was locked."""
     try:
-        named = files.stat(path)
+        return _key(files.stat(path)) == _key(files.fstat(fd))
     except FileNotFoundError:
         return False
-    opened = files.fstat(fd)
-    return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+def _key(info: os.stat_result) -> tuple[int, int]:
+    return info.st_dev, info.st_ino

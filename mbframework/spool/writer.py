@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 MiB = 1 << 20
 _CHUNK = 256 * 1024
+#: Retired segments whose files stay open until they are sealed.
+_HELD_OPEN = 8
 
 
 class NoSpace(Exception):
@@ -251,6 +253,9 @@ class SpoolWriter:
         self.active = None
         self._limit = self._tail = 0
         self.retired.append(active)
+        if len(self.retired) > _HELD_OPEN and active.file.in_flight is None:
+            # Sealing does not keep up: descriptors and maps must not pile up meanwhile.
+            self._release(active.file)
 
     def tail(self) -> int:
         """Offset one past the last frame of the active segment; 0 without one."""
@@ -453,7 +458,22 @@ class SpoolWriter:
             done.append(segment)
         return done
 
+    def _descriptor(self, active: Active) -> int | None:
+        """A descriptor of the caller's own; None where the file is gone: pruned, or delivered."""
+        if active.file.fd >= 0:
+            return self.files.duplicate(active.file.fd)
+        segment = active.segment
+        # It may be renamed at this moment; the names come in this order.
+        for name in (segment.name, layout.unsealed_name(segment.first), layout.sealed_name(segment.first)):
+            try:
+                return self.files.open(os.path.join(self.directory, name))
+            except FileNotFoundError:
+                continue
+        return None
+
     def _write_seal(self, active: Active) -> int:
+        if active.file.fd < 0:
+            active.file.fd = self.files.open(os.path.join(self.directory, active.segment.name))
         fd, tail, segment = active.file.fd, active.tail, active.segment
         crcs = [
             zlib.crc32(self.files.pread(fd, min(MiB, tail - offset), offset), active.file.salt)
@@ -482,16 +502,17 @@ class SpoolWriter:
         with self.lock:
             active = self.active
             offset, sequence = self._tail, self.end
-            # Duplicates, because the housekeeper may seal and close one of these meanwhile.
-            owned = [each.file.fd for each in self.retired] + ([active.file.fd] if active else [])
-            descriptors = [self.files.duplicate(fd) for fd in owned]
-        try:
-            self.name_active()
-            for fd in descriptors:
-                self.files.datasync(fd)
-        finally:
-            for fd in descriptors:
-                self.files.close(fd)
+            unsynced = [*self.retired, *([active] if active else [])]
+        self.name_active()
+        for each in unsynced:
+            with self.lock:
+                # A duplicate, because the housekeeper may seal and close the file meanwhile.
+                fd = self._descriptor(each)
+            if fd is not None:
+                try:
+                    self.files.datasync(fd)
+                finally:
+                    self.files.close(fd)
         return None if active is None else (active.segment.first, offset, sequence)
 
     def close(self) -> None:

@@ -83,12 +83,14 @@ class MiniLane:
                     return
                 data = encode()
             self.spool.append(data, first, count, 7)
+            # From here on a kill finds the frame, whatever became of the words.
+            self.memory.appended.update((first + i, value) for i, value in enumerate(values))
+            self._note(count)
             active = self.spool.active
             assert active is not None
             self.head.words[TAIL] = self.spool.last
             self.head.words[SEGMENT] = active.segment.first
-            self._accepted(count)
-        self.memory.appended.update((first + i, value) for i, value in enumerate(values))
+            self.head.words[NEXT] = self.next
 
     def go_live(self) -> None:
         """Once the spool is delivered, messages stay in memory."""
@@ -100,7 +102,8 @@ class MiniLane:
         if self.live:
             self.waiting += range(self.next, self.next + count)
             self.memory.live_lost += count
-            self._accepted(count)
+            self._note(count)
+            self.head.words[NEXT] = self.next
 
     def deliver_live(self, count: int) -> None:
         """A batch from memory is acknowledged."""
@@ -129,12 +132,12 @@ class MiniLane:
                     self.spool.make_room(len(data), some[0], 7)
                     data = frame.encode_many(self.spool.salt, some[0], 7, b"topic", values)
                 self.spool.append(data, some[0], len(some), 7)
+                self.memory.live_lost -= len(some)
+                self.memory.appended.update(zip(some, values, strict=True))
                 active = self.spool.active
                 assert active is not None
                 self.head.words[TAIL] = self.spool.last
                 self.head.words[SEGMENT] = active.segment.first
-            self.memory.live_lost -= len(some)
-            self.memory.appended.update(zip(some, values, strict=True))
 
     def publish(self, *, sync: bool = False, flags: int = 0) -> None:
         with self.lock:
@@ -251,9 +254,8 @@ class MiniLane:
         self.head.close()
         self.ledger.close()
 
-    def _accepted(self, count: int) -> None:
+    def _note(self, count: int) -> None:
         self.next += count
-        self.head.words[NEXT] = self.next
         self.memory.given = self.next - 1
         self.memory.accepted += count
 

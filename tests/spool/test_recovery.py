@@ -73,7 +73,7 @@ def check_after_kill(directory: str, memory: Memory, where: str, *, mapped: bool
     before = {path.name: path.read_bytes() for path in Path(directory).glob("P*.seg")}
     lane = MiniLane(files, directory, memory)
     assert lane.next > memory.given, where
-    # Where the head may not be mapped, what was accepted into memory is stored with each publication only.
+    # Where the head may not be mapped, the kill may have come before the word of the last call was stored.
     unknown = memory.live_lost - lane.begun.lost
     assert unknown == 0 or (unknown > 0 and not mapped), where
     memory.accepted -= unknown
