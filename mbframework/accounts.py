@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from mbframework.spool import head
 from mbframework.spool.recovery import Survey
+from mbframework.spool.recovery import accounts_of as settled_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ def accounts_of(known: Survey, *, running: bool = True) -> Accounts:
     lost_live = top.lost_live if top else 0
     lost_linger = top.lost_linger if top else 0
     unspooled = known.lost_unspooled
-    accepted = slot.ordinal
+    # Without a head the writer's own count is gone: what left and what is here is what is known.
+    accepted = settled_of(slot) + spooled
     if top is not None:
         accepted = top.accepted
         if known.live is not None and not known.clean:

@@ -121,6 +121,13 @@ class MessageBuffer:
         if provider is None:
             provider = config.provider
         self._config = config.replace(directory=os.path.abspath(config.directory))
+        if options is not None and not (
+            isinstance(options, Mapping) and all(isinstance(name, str) for name in options)
+        ):
+            raise ConfigurationError(
+                f"provider_options: {type(options).__name__}; expected a mapping of the provider's option names to values",
+                option="provider_options",
+            )
         merged = dict(config.provider_options) | dict(options or {})
         self._source: ProviderSource | None = resolve(provider, merged or None)
         self._files = self._make_files()

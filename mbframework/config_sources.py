@@ -73,6 +73,8 @@ def from_mapping(mapping: Mapping[str, object], known: Collection[str], *, sourc
 
 def from_file(path: str | os.PathLike[str], known: Collection[str], *, section: str | None = None) -> Layer:
     """A TOML file, or with the suffix ``.json`` one of the original library."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigurationError(f"the configuration file is {type(path).__name__}; expected a path", option="config")
     if Path(path).suffix.lower() == ".json":
         return from_json(path)
     return from_toml(path, known, section=section)

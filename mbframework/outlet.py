@@ -247,6 +247,17 @@ class Outlet:
         self._misses = 0
         self._lost(position, end, lost, "unreadable or missing on disk")
 
+    def lose_rest(self, missing: int) -> None:
+        """``missing`` messages that the spool once held are in no segment any more, and no writer is at work: what was
+        found is settled, so they stood at its end. Any thread."""
+        with self.ledger.lock:
+            slot = self.ledger.slot
+            position = slot.next
+            if self.ledger.flight is not None:
+                return
+            self.ledger.lose(position, position, slot.ordinal + slot.settled + missing)
+        self._lost(position, position + missing, missing, "unreadable or missing on disk, at the end of the spool")
+
     def _lost(self, first: int, end: int, count: int, reason: str) -> None:
         _log.error("%d messages (sequences %d to %d) are lost: %s", count, first, end - 1, reason)
         self._events.tell("lost", first=first, last=end - 1, messages=count, reason=reason)

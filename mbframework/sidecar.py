@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from mbframework import directory as directories
 from mbframework.deadletters import DeadLetters
 from mbframework.directory import Directory
-from mbframework.errors import BufferLocked, ConfigurationError, NotABuffer
+from mbframework.errors import BufferLocked, ConfigurationError, DirectoryError, NotABuffer, UnsupportedFormat
 from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.ledger import Ledger
-from mbframework.lockfile import LockFile, describe, holder
+from mbframework.lockfile import LockFile, describe, holder, is_held
 from mbframework.observers import ObserverHub
 from mbframework.outlet import Outlet
 from mbframework.provider import Context
@@ -63,22 +63,31 @@ class Sidecar:
         self.directory: Directory = directories.prepare(self._files, config.directory, config)
         self._stopping = threading.Event()
         self.lanes: dict[str, DrainedLane] = {}
+        #: Lanes that others send, by whom; and lanes that cannot be read, and why.
         self.held: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
 
     def run(self, *, until_empty: bool = False) -> int:
         """Send; with ``until_empty`` return when nothing waits any more. The number of messages settled.
 
         :raises BufferLocked: ``until_empty``, and another process sends all there is.
+        :raises DirectoryError: ``until_empty``, and a lane cannot be read, or nothing may be sent from a copy.
         """
+        if self.directory.barred:
+            if until_empty:
+                raise DirectoryError(f"{self.directory.path}: {self.directory.barred}", path=self.directory.path)
+            _log.error("%s: %s", self.directory.path, self.directory.barred)
         try:
             while not self._stopping.is_set():
-                self._adopt_lanes(recover=True)
+                self._adopt_lanes()
                 if until_empty and not self.lanes and self.held:
                     name, who = next(iter(self.held.items()))
                     raise BufferLocked(f"lane {name} is being sent by {who}", path=self.directory.path, holder=who)
                 for lane in self.lanes.values():
                     lane.chores()
                 if until_empty and all(lane.empty() for lane in self.lanes.values()):
+                    if self.refused:
+                        raise DirectoryError("; ".join(self.refused.values()), path=self.directory.path)
                     break
                 self._stopping.wait(0.02 if until_empty else _CHORE_INTERVAL)
         finally:
@@ -93,30 +102,41 @@ class Sidecar:
         """Make :meth:`run` return. Any thread, or a signal handler."""
         self._stopping.set()
 
-    def _adopt_lanes(self, *, recover: bool) -> None:
+    def _adopt_lanes(self) -> None:
         for name in self.directory.lanes(self._files):
             if name in self.lanes:
                 continue
-            path = self.directory.lane_path(name)
-            lock_path = os.path.join(path, layout.SENDER_LOCK_FILE)
-            lock = LockFile.take(self._files, lock_path, 0.0)
-            if lock is None:
-                self.held[name] = describe(holder(self._files, lock_path))
-                continue
             try:
-                if recover:
-                    self._recover(name, path)
-                if recovery.read_seek(self._files, path) is None:
-                    # Its writer is only opening it: nothing can wait there yet. The next look finds it.
-                    lock.release()
-                    continue
-                lane = DrainedLane(self._files, self._config, self._source, self.directory, name, lock, self._hub)
-            except BaseException:
+                self._adopt(name)
+            except (UnsupportedFormat, OSError) as error:
+                # One lane's trouble is its own: the others are sent.
+                why = f"lane {name} cannot be sent: {error}"
+                if self.refused.get(name) != why:
+                    _log.error("%s", why)
+                self.refused[name] = why
+            else:
+                self.refused.pop(name, None)
+
+    def _adopt(self, name: str) -> None:
+        path = self.directory.lane_path(name)
+        lock_path = os.path.join(path, layout.SENDER_LOCK_FILE)
+        lock = LockFile.take(self._files, lock_path, 0.0)
+        if lock is None:
+            self.held[name] = describe(holder(self._files, lock_path))
+            return
+        try:
+            self._recover(name, path)
+            if recovery.read_seek(self._files, path) is None:
+                # Its writer is only opening it: nothing can wait there yet. The next look finds it.
                 lock.release()
-                raise
-            self.held.pop(name, None)
-            self.lanes[name] = lane
-            lane.start()
+                return
+            lane = DrainedLane(self._files, self._config, self._source, self.directory, name, lock, self._hub)
+        except BaseException:
+            lock.release()
+            raise
+        self.held.pop(name, None)
+        self.lanes[name] = lane
+        lane.start()
 
     def _recover(self, name: str, path: str) -> None:
         """Make good what a writer that is gone has left; a living one does that itself."""
@@ -209,10 +229,23 @@ class DrainedLane:
         """Apply the writer's floor, put the seek on the device, remove what is delivered."""
         try:
             self._refresh_floor()
+            self._count_missing()
             self.ledger.sync()
             self._remove_delivered()
         except OSError as error:
             _log.warning("lane %s: %s; tried again", self.name, error)
+
+    def _count_missing(self) -> None:
+        """What the spool once held and no segment shows. A writer at work would count its own end instead."""
+        if not self.outlet.empty_at or is_held(self._files, os.path.join(self.path, layout.WRITER_LOCK_FILE)):
+            return
+        known = recovery.survey(self._files, self.path)
+        with self.ledger.lock:
+            slot = self.ledger.slot
+            missing = known.ordinal - slot.ordinal - slot.settled
+            done = self.ledger.flight is None and slot.next >= known.spool_end
+        if done and missing > 0 and not known.unsupported:
+            self.outlet.lose_rest(missing)
 
     def empty(self) -> bool:
         """Whether everything that is on disk has been settled."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -139,7 +139,7 @@ def read(path: str | os.PathLike[str], files: Files | None = None) -> BufferStat
     for name in directories.lanes_of(files, path):
         lane = os.path.join(path, name)
         try:
-            lanes.append(read_lane(files, lane, name))
+            lanes.append(read_lane(files, lane, name, problems))
         except UnsupportedFormat as error:
             problems.append(f"lane {name}: {error}")
         except OSError as error:
@@ -147,13 +147,15 @@ def read(path: str | os.PathLike[str], files: Files | None = None) -> BufferStat
     return BufferStatus(path, str(facts["id"]), tuple(lanes), tuple(problems))
 
 
-def read_lane(files: Files, path: str, name: str) -> LaneStatus:
-    """The status of one lane, from its directory.
+def read_lane(files: Files, path: str, name: str, problems: list[str] | None = None) -> LaneStatus:
+    """The status of one lane, from its directory; what could not be read of it is added to ``problems``, in words.
 
     :raises UnsupportedFormat: a newer release wrote it.
     :raises OSError: it cannot be read.
     """
     known = _steady(files, path)
+    if problems is not None:
+        problems.extend(_unreadable(known, name))
     writer = read_narration(files, os.path.join(path, layout.WRITER_STATUS_FILE))
     sender = read_narration(files, os.path.join(path, layout.SENDER_STATUS_FILE))
     writer_age, sender_age = _age(files, writer), _age(files, sender)
@@ -199,6 +201,18 @@ def read_lane(files: Files, path: str, name: str) -> LaneStatus:
         order_violations=int(_number(sender.get("order_violations")) or 0),
         facts={name: _text(value) for name, value in _dictionary(sender.get("facts")).items()},
     )
+
+
+def _unreadable(known: Survey, name: str) -> Iterator[str]:
+    """What is missing or damaged of a lane that was in use."""
+    used = bool(known.segments or known.unreadable)
+    if known.head is None and (used or known.seek is not None):
+        yield f"lane {name}: its head cannot be read: what was accepted and never reached the disk is not counted"
+    if known.seek is None and (used or (known.head is not None and known.head.accepted)):
+        yield f"lane {name}: its seek cannot be read: the next to send begins at the oldest segment"
+    for file in known.unreadable:
+        why = f": {known.unsupported}" if known.unsupported else ""
+        yield f"lane {name}: the segment file {file} cannot be read{why}"
 
 
 def _steady(files: Files, path: str) -> Survey:

@@ -22,10 +22,9 @@ def item(number: int, size: int = 10) -> Item:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4), st.integers(1, 400)), max_size=30))
 def test_messages_leave_in_order_with_successive_sequences(steps: list[tuple[int, int, int]]) -> None:
-    channel, now, number = Channel(7), 0, 0
+    channel, number = Channel(7), 0
     waiting: list[tuple[int, Item, int]] = []
-    for added, count, most in steps:
-        now += 1
+    for now, (added, count, most) in enumerate(steps, 1):
         items = [item(number + i) for i in range(added)]
         waiting += [(7 + number + i, each, now) for i, each in enumerate(items)]
         number += added

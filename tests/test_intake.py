@@ -64,6 +64,8 @@ def test_a_size_beyond_the_limit_says_both() -> None:
 
 
 def test_limits_follow_the_configuration() -> None:
-    limits = Limits.of(Config.from_mapping({"segment_size": "1MiB", "total_size": "8MiB", "live_wait": "2s", "linger": "1ms"}))
+    limits = Limits.of(
+        Config.from_mapping({"segment_size": "1MiB", "total_size": "8MiB", "live_wait": "2s", "linger": "1ms"})
+    )
     assert (limits.max_message, limits.live_wait_ns, limits.linger_ns) == (256 << 10, 2 * 10**9, 10**6)
     assert Limits.of(Config.from_mapping({"segment_size": "256MiB"})).max_message == (16 << 20) - (128 << 10)

@@ -34,7 +34,8 @@ def drain(directory: str, provider: str | None, file: str | None, until_empty: b
     """Send what the buffer in DIR holds, and what another process writes into it meanwhile.
 
     Exit status 0: stopped by SIGINT or SIGTERM (the batch in hand is finished first), or nothing waits any more.
-    2: it cannot begin: not a buffer, no provider, or with --until-empty another process is sending.
+    2: it cannot begin: not a buffer, no provider; or with --until-empty: another process is sending, or a lane cannot
+    be read.
     """
     config = configuration(directory, file, provider=provider)
     if config.provider is None:
@@ -43,8 +44,9 @@ def drain(directory: str, provider: str | None, file: str | None, until_empty: b
             option="provider",
         )
     sidecar = Sidecar(config, resolve_url(config.provider, config.provider_options))
-    before = _lanes(directory)
-    if until_empty and not any(lane.resident for lane in before.values()):
+    found = read(directory)
+    before = {lane.name: lane for lane in found.lanes}
+    if until_empty and not found.problems and not any(lane.resident for lane in before.values()):
         narrate(f"nothing waits in {directory}")
         return
     with library_narrates(logging.INFO), StopSignal(sidecar.stop), ThreadPoolExecutor(1, "mb-drain") as pool:

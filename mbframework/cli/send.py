@@ -40,7 +40,7 @@ _REFUSALS_SHOWN = 5
 @click.argument("topic")
 @provider_option
 @config_option
-@click.option("--mode", type=click.Choice(["block", "raise", "buffer", "always"]), help="What to do about outages.")
+@click.option("--mode", metavar="MODE", help="block, raise, buffer or always: what to do about outages.")
 @click.option("--key-separator", metavar="TEXT", help=r"What ends the key at the start of a line; '\t' is a tab.")
 @click.option("--timeout", metavar="TIME", help="How long to wait for delivery at the end, as 10s.  [default: 5s]")
 @click.pass_context

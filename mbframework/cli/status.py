@@ -42,7 +42,7 @@ def report(found: BufferStatus, now: float) -> Iterator[str]:
     if len(found.lanes) > 1:
         waiting = plural(sum(lane.resident for lane in found.lanes), "message")
         yield f"{len(found.lanes)} lanes, {waiting} waiting"
-    if not found.lanes:
+    if not found.lanes and not found.problems:
         yield "no lane yet: nothing was written"
     for lane in found.lanes:
         yield ""
@@ -99,7 +99,8 @@ def _where(lane: LaneStatus) -> str:
         return ""
     oldest = f", the oldest for {_age(lane.oldest_age_s)}" if lane.oldest_age_s is not None else ""
     if not lane.resident_bytes:
-        return f"in memory{oldest}"
+        # Of a dead lane memory is gone: what no segment shows is counted as lost by whoever sends next.
+        return "in no segment that can be read" if lane.state == "dead" else f"in memory{oldest}"
     return f"{format_size(lane.resident_bytes)} in {plural(lane.segments, 'segment')}{oldest}"
 
 

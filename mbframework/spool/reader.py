@@ -341,6 +341,10 @@ class SpoolReader:
     def _suspected(self, found: FrameHeader | None, header: SegmentHeader) -> _Signal | None:
         """In a growing segment: the present frame may only not be stored whole yet, unless one behind it is."""
         self._window = b""
+        if not self._files.fstat(self._fd).st_nlink:
+            # An empty segment that was discarded; another may begin at the same sequence.
+            self.close()
+            return None
         whole = found is not None and found.first == self._at
         behind = frame.next_offset(self._offset, found.length) if found is not None and whole else self._offset
         if find_frame(self._files, self._fd, header.salt, behind, self._at, None) is None:

@@ -8,7 +8,9 @@ Promises
   segment that another opening wrote.
 - Only a prepared segment is filled with zeros; nothing but :meth:`append` and the seal writes into one
   that is active or retired.
-- A segment gets its sealed name only when its bytes and its earlier name are on the device.
+- A segment gets its name only when its header is on the device, and its sealed name only when all of it is.
+- A sync that failed is never taken for done because the next one succeeds: what was not known to be on the device is
+  stored again first, in a segment that takes no frames any more.
 
 Threads: ``append``, ``retire`` and everything that reads ``segments`` run under the lane's lock. ``prepare``,
 ``seal_retired`` and ``sync_active`` are the housekeeper's, without the lock; they take it through ``lock``
@@ -17,6 +19,7 @@ for the moment in which they publish a result.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -71,7 +74,7 @@ class Segment:
 class Prepared:
     """A reserved file that has a name and a salt, and zeros where its header will be."""
 
-    __slots__ = ("fd", "in_flight", "map", "name", "salt", "size", "stop", "store")
+    __slots__ = ("fd", "filling", "in_flight", "map", "name", "salt", "size", "stop", "store")
 
     def __init__(
         self, name: str, fd: int, size: int, salt: int, store: Callable[[slice, bytes], None], map_: Map | None
@@ -85,19 +88,22 @@ class Prepared:
         #: Offset of the chunk of zeros being written, or None; see :meth:`usable_until`.
         self.in_flight: int | None = None
         self.stop = False
+        #: Held while the file is filled: its descriptor must stay what it is.
+        self.filling = threading.Lock()
 
     def fill(self, files: Files) -> None:
         """Write zeros from the front to the end, until told to stop. The order of the two stores below and
         in :meth:`usable_until` is what keeps a chunk from landing on a frame."""
-        try:
-            for start in range(0, self.size, _CHUNK):
-                self.in_flight = start
-                if self.stop:
-                    break
-                files.fill(self.fd, start, min(start + _CHUNK, self.size))
-        finally:
-            # Where the device refused, the file is as good as one that was not filled.
-            self.in_flight = None
+        with self.filling:
+            try:
+                for start in range(0, self.size, _CHUNK):
+                    self.in_flight = start
+                    if self.stop:
+                        break
+                    files.fill(self.fd, start, min(start + _CHUNK, self.size))
+            finally:
+                # Where the device refused, the file is as good as one that was not filled.
+                self.in_flight = None
 
     def usable_until(self) -> int:
         """Stop the filling; bytes below the result may be stored to at once."""
@@ -114,7 +120,10 @@ class Prepared:
 class Active:
     """An activated segment: one that takes frames, or has just ceased to."""
 
-    __slots__ = ("created", "file", "first_accepted", "frames", "last_accepted", "room", "segment", "tail", "named")
+    __slots__ = (
+        "created", "file", "first_accepted", "frames", "last_accepted", "named", "room", "segment", "suspect", "synced",
+        "tail",
+    )  # fmt: skip
 
     def __init__(self, segment: Segment, file: Prepared, created: int, room: int) -> None:
         self.segment = segment
@@ -128,6 +137,9 @@ class Active:
         self.room = room
         #: Whether the file has left its prepared name, durably.
         self.named = False
+        #: Bytes below it are on the device; ``suspect``: a sync failed, and those above may not be stored by another.
+        self.synced = 0
+        self.suspect = False
 
 
 @dataclass(slots=True)
@@ -179,6 +191,8 @@ class SpoolWriter:
     retired: deque[Active] = field(default_factory=deque)
     #: Held while names change: a caller of sync() and the housekeeper may both want to.
     naming: threading.Lock = field(default_factory=threading.Lock)
+    #: Held while a segment's file is synced, so that a failure is seen by whoever comes next.
+    syncing: threading.Lock = field(default_factory=threading.Lock)
     #: True from before a frame is stored until the tail is past it.
     busy: bool = False
     #: Offset of the last frame stored, for the live page.
@@ -245,6 +259,8 @@ class SpoolWriter:
 
     def retire(self) -> None:
         """End the active segment; the next frame opens a new one."""
+        if self.busy:
+            self.settle()
         active = self.active
         if active is None:
             return
@@ -252,10 +268,23 @@ class SpoolWriter:
         active.segment.end = self.end
         self.active = None
         self._limit = self._tail = 0
+        if active.frames == 0:
+            # At once: the next segment may begin at the same sequence, and so have the same name.
+            self._discard(active)
+            return
         self.retired.append(active)
         if len(self.retired) > _HELD_OPEN and active.file.in_flight is None:
             # Sealing does not keep up: descriptors and maps must not pile up meanwhile.
             self._release(active.file)
+
+    def _discard(self, active: Active) -> None:
+        self.remove(active.segment)
+        active.file.stop = True
+        with active.file.filling:
+            self._release(active.file)
+        # On a device that refuses this, recovery removes it.
+        with contextlib.suppress(OSError):
+            self.files.unlink(os.path.join(self.directory, active.segment.name))
 
     def tail(self) -> int:
         """Offset one past the last frame of the active segment; 0 without one."""
@@ -315,7 +344,7 @@ class SpoolWriter:
             self._tail = self.last = layout.FIRST_FRAME
             self._limit, self._roll_at, self.end = limit, roll_at, first
             file.store(where, raw)
-        except OSError:
+        except (OSError, NoSpace):
             self.active, self.segments, self.end = None, segments, end
             self._limit = self._tail = 0
             self._release(file)
@@ -371,7 +400,13 @@ class SpoolWriter:
         files = self.files
 
         def store(where: slice, data: bytes) -> None:
-            files.pwrite(fd, data, where.start)
+            try:
+                files.pwrite(fd, data, where.start)
+            except OSError as error:
+                # Some file systems need new blocks even for what was reserved.
+                if is_full(error):
+                    raise NoSpace(f"the device is full: {error.strerror}") from error
+                raise
 
         return Prepared(name, fd, size, salt, store, None)
 
@@ -420,7 +455,13 @@ class SpoolWriter:
                 old = os.path.join(self.directory, active.segment.name)
                 name = layout.unsealed_name(active.segment.first)
                 if active.segment.name != name:
-                    self.files.rename(old, os.path.join(self.directory, name))
+                    if not self._put_on_device(active):
+                        continue
+                    try:
+                        self.files.rename(old, os.path.join(self.directory, name))
+                    except FileNotFoundError:
+                        # Discarded meanwhile, since it had no frames.
+                        continue
                     active.segment.name = name
                 self.files.sync_directory(self.directory)
                 active.named = True
@@ -428,7 +469,7 @@ class SpoolWriter:
     def seal_retired(self, delivered_until: int = 0) -> list[Segment]:
         """Seal what was retired, oldest first; the segments sealed.
 
-        One without frames, or with nothing at or above ``delivered_until`` (a seek that is on the device), is deleted.
+        One with nothing at or above ``delivered_until`` (a seek that is on the device) is deleted.
         """
         done: list[Segment] = []
         while self.retired:
@@ -438,23 +479,26 @@ class SpoolWriter:
                 break
             segment = active.segment
             old = os.path.join(self.directory, segment.name)
-            if active.frames == 0 or (segment.end or segment.first) <= delivered_until:
-                self.files.unlink(old)
+            if (segment.end or segment.first) <= delivered_until:
+                with contextlib.suppress(FileNotFoundError):
+                    self.files.unlink(old)
                 with self.lock:
                     self.retired.popleft()
                     self.remove(segment)
-                self._release(active.file)
+                    # Under the lock: whoever duplicates the descriptor to sync it must not find it closed.
+                    self._release(active.file)
                 continue
             size = self._write_seal(active)
             name = layout.sealed_name(segment.first)
-            self.files.rename(old, os.path.join(self.directory, name))
-            segment.name = name
+            if segment.name != name:
+                self.files.rename(old, os.path.join(self.directory, name))
+                segment.name = name
             self.files.sync_directory(self.directory)
             with self.lock:
                 segment.size = size
                 self.retired.popleft()
                 self.counters.sealed += 1
-            self._release(active.file)
+                self._release(active.file)
             done.append(segment)
         return done
 
@@ -494,8 +538,40 @@ class SpoolWriter:
         )
         self.files.pwrite(fd, raw, tail)
         self.files.truncate(fd, tail + len(raw))
-        self.files.datasync(fd)
+        self._put_on_device(active, len(raw))
         return tail + len(raw)
+
+    def _put_on_device(self, active: Active, seal_size: int = 0) -> bool:
+        """Everything stored in the segment so far is on the device. False where its file is gone. Raises OSError."""
+        with self.lock:
+            # A duplicate, because the housekeeper may seal and close the file meanwhile.
+            fd = self._descriptor(active)
+        if fd is None:
+            return False
+        try:
+            with self.syncing:
+                try:
+                    self._sync_once(active, fd, seal_size)
+                except OSError:
+                    with self.lock:
+                        active.suspect = True
+                        if self.active is active:
+                            self.retire()
+                    self._sync_once(active, fd, seal_size)
+        finally:
+            self.files.close(fd)
+        return True
+
+    def _sync_once(self, active: Active, fd: int, seal_size: int) -> None:
+        with self.lock:
+            tail = (self._tail if self.active is active else active.tail) + seal_size
+        if active.suspect:
+            # Linux reports a page that it could not write once, and then takes it for clean: make it dirty again.
+            for start in range(active.synced, tail, MiB):
+                self.files.pwrite(fd, self.files.pread(fd, min(MiB, tail - start), start), start)
+        self.files.datasync(fd)
+        active.synced = max(active.synced, tail)
+        active.suspect = False
 
     def sync_active(self) -> tuple[int, int, int] | None:
         """Put everything stored so far on the device; (segment, offset, sequence) of where that ends."""
@@ -505,14 +581,7 @@ class SpoolWriter:
             unsynced = [*self.retired, *([active] if active else [])]
         self.name_active()
         for each in unsynced:
-            with self.lock:
-                # A duplicate, because the housekeeper may seal and close the file meanwhile.
-                fd = self._descriptor(each)
-            if fd is not None:
-                try:
-                    self.files.datasync(fd)
-                finally:
-                    self.files.close(fd)
+            self._put_on_device(each)
         return None if active is None else (active.segment.first, offset, sequence)
 
     def close(self) -> None:
@@ -521,14 +590,17 @@ class SpoolWriter:
         self.prepared = None
         if file is not None:
             file.stop = True
-            self._release(file)
+            with file.filling:
+                self._release(file)
             try:
                 self.files.unlink(os.path.join(self.directory, file.name))
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.EROFS, errno.EIO):
                     raise
         for active in (*self.retired, *([self.active] if self.active else [])):
-            self._release(active.file)
+            active.file.stop = True
+            with active.file.filling:
+                self._release(active.file)
         self.retired.clear()
         self.active = None
         self._limit = 0

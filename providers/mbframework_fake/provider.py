@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from mbframework.errors import SendFailed
 from mbframework.message import Batch, Message, Position
 from mbframework.provider import Context, Provider
-from mbframework_fake.broker import FakeBroker, RejectWhen
 from mbframework.testing.outages import Outages
+from mbframework_fake.broker import FakeBroker, RejectWhen
 
 if TYPE_CHECKING:
     from mbframework_fake import Options

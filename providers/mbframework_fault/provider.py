@@ -29,8 +29,8 @@ from mbframework.errors import ProviderError, SendFailed
 from mbframework.message import Batch, Position
 from mbframework.plugins.source import ProviderSource
 from mbframework.provider import Context, Health, Provider
-from mbframework_fault import Plan
 from mbframework.testing.outages import Outages
+from mbframework_fault import Plan
 
 #: What can happen to a send.
 Fault = Literal["before", "partial", "uncertain", "stuck"]

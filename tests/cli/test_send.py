@@ -158,4 +158,4 @@ def test_the_provider_may_stand_in_the_environment_or_a_file(mb: Run, tmp_path: 
 
 def test_an_unknown_mode_names_those_there_are() -> None:
     result = CliRunner().invoke(main, ["send", "d", "t", "--mode", "bufer"])
-    assert "'block', 'raise', 'buffer', 'always'" in result.stderr
+    assert "block, raise, buffer, always; did you mean 'buffer'?" in result.stderr

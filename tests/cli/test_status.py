@@ -139,7 +139,8 @@ def closed(tmp_path: Path) -> Closed:
 @pytest.mark.parametrize("fresh", [True, False])
 def test_a_hostile_status_file_neither_breaks_nor_steers(closed: Closed, fresh: bool) -> None:
     # Fresh: as if an engine were at work, so that its words are believed.
-    closed.tell(HOSTILE | ({name: closed.told[name] for name in ("boot_id", "heartbeat_boot_ns")} if fresh else {}))
+    beats = {name: closed.told[name] for name in ("boot_id", "heartbeat_boot_ns")} | {"pid": os.getpid()}
+    closed.tell(HOSTILE | (beats if fresh else {}))
     found, text = status(closed.directory)
     (lane,) = found["lanes"]
     assert (lane["accepted"], lane["resident_messages"]) == (1, 1)

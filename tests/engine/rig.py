@@ -196,7 +196,11 @@ class Program:
     """A Python program in a process of its own; what it prints comes line by line."""
 
     def __init__(self, text: str, *arguments: object) -> None:
-        prelude = "import os, signal, sys, threading, time\nfrom mbframework import *\nfrom tests.engine.rig import FAST, SMALL\n"
+        prelude = (
+            "import os, signal, sys, threading, time\n"
+            "from mbframework import *\n"
+            "from tests.engine.rig import FAST, SMALL\n"
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", prelude + text, *map(str, arguments)],
             stdin=subprocess.PIPE,

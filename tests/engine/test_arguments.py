@@ -109,10 +109,12 @@ def test_sizes_at_the_limit(tmp_path: Path) -> None:
     with MessageBuffer(tmp_path / "b", provider, segment_size="1MiB", total_size="16MiB", **FAST) as buffer:
         most = 256 * 1024
         for mode in ("always", "buffer"):
-            buffer.set_mode(mode)  # type: ignore[arg-type]
+            buffer.set_mode(mode)
             in_state(buffer, "live")
             buffer.write("t", bytes(most - 1))
-            with pytest.raises(MessageTooLarge, match="262,145 bytes .* at most 262,144 are taken: a quarter of segment") as caught:
+            with pytest.raises(
+                MessageTooLarge, match="262,145 bytes .* at most 262,144 are taken: a quarter of segment"
+            ) as caught:
                 buffer.write("t", bytes(most))
             assert (caught.value.size, caught.value.limit) == (most + 1, most)
             with pytest.raises(MessageTooLarge):

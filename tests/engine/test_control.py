@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import threading
 import time
@@ -22,7 +23,9 @@ def test_flush_says_how_much_is_left_and_why(tmp_path: Path) -> None:
         buffer.flush(0)
         provider.down()
         buffer.write_many("t", map(str, range(7)))
-        with pytest.raises(FlushTimeout, match=r"7 messages are not delivered after 0\.05 s; the lane is buffering: the fake"):
+        with pytest.raises(
+            FlushTimeout, match=r"7 messages are not delivered after 0\.05 s; the lane is buffering: the fake"
+        ):
             buffer.flush("50ms")  # type: ignore[arg-type]
         with pytest.raises(TimeoutError) as caught:
             buffer.flush(0)
@@ -347,7 +350,7 @@ def test_the_pace_is_kept_and_smooth(tmp_path: Path) -> None:
     assert max(count for _, count in sent) <= 100
     # A second's worth takes no less than that second, but for the slice that may go at once.
     assert sent[-1][0] - sent[0][0] > 0.85
-    gaps = [after - before for (before, _), (after, _) in zip(sent, sent[1:], strict=False)]
+    gaps = [after - before for (before, _), (after, _) in itertools.pairwise(sent)]
     assert statistics.median(gaps) == pytest.approx(0.05, abs=0.02)
 
 

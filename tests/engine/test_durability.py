@@ -46,10 +46,7 @@ def test_callers_share_a_sync(tmp_path: Path) -> None:
     disk = Slow()
     with buffer_on(disk, tmp_path / "b", FakeProvider(latency=60), mode="always", fsync="always") as buffer:
         before = disk.calls["datasync"]
-        writers = [
-            threading.Thread(target=lambda: [buffer.write("t", "x") for _ in range(10)])  # type: ignore[func-returns-value]
-            for _ in range(16)
-        ]
+        writers = [threading.Thread(target=lambda: [buffer.write("t", "x") for _ in range(10)]) for _ in range(16)]
         for writer in writers:
             writer.start()
         for writer in writers:
@@ -89,7 +86,9 @@ def test_the_other_policies_sync_in_the_background_or_not_at_all(
     with buffer_on(disk, tmp_path / "b", FakeProvider(latency=60), **options) as buffer:
         buffer.write("t", "x")
         lane = buffer.running_lane()
-        eventually(lambda: lane.spool.prepared is not None and lane.spool.prepared.in_flight is None, "the next segment")
+        eventually(
+            lambda: lane.spool.prepared is not None and lane.spool.prepared.in_flight is None, "the next segment"
+        )
         before, rounds = disk.calls["datasync"], lane.space_searches
         lane.chores.set()
         eventually(lambda: lane.space_searches > rounds + 3, "some housekeeping")

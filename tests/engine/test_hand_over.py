@@ -1,15 +1,16 @@
-"""live → buffering → draining → live: nothing lost, nothing twice, never out of order, whatever the batch in flight does."""
+"""live → buffering → draining → live: nothing lost, nothing twice, never out of order, whatever the flight does."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mbframework_fake.provider import FakeProvider
 
 from mbframework import MessageBuffer
-from tests.engine.rig import FAST, at_rest, eventually, events, in_state, lane_files, numbers, padded, sampled
+from tests.engine.rig import FAST, at_rest, events, eventually, in_state, lane_files, numbers, padded, sampled
 
 
 def test_the_way_to_disk_and_back(tmp_path: Path) -> None:
@@ -55,12 +56,17 @@ def test_live_appends_no_frame(tmp_path: Path) -> None:
         assert provider.count == 20_000
 
 
+CAUSES: dict[str, dict[str, Any]] = {
+    "waits too long": {"live_wait": 0.05},
+    "too many": {"channel_messages": 16},
+    "too large": {"channel_bytes": "64KiB"},
+}
+
+
 @pytest.mark.parametrize("fate", ["arrives", "fails", "fails in the middle"])
-@pytest.mark.parametrize("cause", ["waits too long", "too many", "too large"])
+@pytest.mark.parametrize("cause", CAUSES)
 def test_a_batch_in_flight_is_spilled_first(tmp_path: Path, cause: str, fate: str) -> None:
-    limits = {"waits too long": {"live_wait": 0.05}, "too many": {"channel_messages": 16}, "too large": {}}[cause]
-    if cause == "too large":
-        limits = {"channel_bytes": "64KiB"}
+    limits = CAUSES[cause]
     provider = FakeProvider()
     with MessageBuffer(tmp_path / "b", provider, **FAST | {"live_wait": 60} | limits) as buffer:
         in_state(buffer, "live")
@@ -176,9 +182,15 @@ def test_writers_through_many_hand_overs(tmp_path: Path) -> None:
             for writer in writers:
                 writer.join()
             buffer.flush(20)
-        wanted = [text for number in range(each) for text in ([str(number), f"{number}b"] if number % 50 == 49 else [str(number)])]
+        wanted = [
+            text
+            for number in range(each)
+            for text in ([str(number), f"{number}b"] if number % 50 == 49 else [str(number)])
+        ]
         for name in range(threads):
-            got = [message.value.decode() for message in provider.messages if message.topic == f"t{name}" and message.value]
+            got = [
+                message.value.decode() for message in provider.messages if message.topic == f"t{name}" and message.value
+            ]
             assert got == wanted
         sequences = [message.sequence for message in provider.messages]
         assert sequences == sorted(set(sequences))

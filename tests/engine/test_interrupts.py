@@ -22,14 +22,15 @@ options = FAST | {"mode": sys.argv[2], "segment_size": "64KiB", "total_size": "6
                   "channel_messages": 300, "linger": float(sys.argv[4]), "min_free": 0}
 buffer = MessageBuffer(sys.argv[1], provider, **options)
 armed = False
-nested, ticks = [], itertools.count()
+nested, tried, ticks = set(), set(), itertools.count()
 
 def handler(number, frame):
     global armed
     tick = next(ticks)
     if tick % 3 == 0:
-        nested.append(tick)
+        tried.add(tick)
         buffer.write("nested", str(tick))
+        nested.add(tick)
     elif armed:
         armed = False
         raise KeyboardInterrupt
@@ -70,12 +71,14 @@ assert got == sorted(set(got)), "out of order or doubled"
 whole = {}
 for first, part in got:
     whole.setdefault(first, []).append(part)
-assert set(certain) <= set(whole), f"lost: {sorted(set(certain) - set(whole))[:5]}"
+missing = sorted(set(certain) - set(whole))
+assert not missing, f"{len(missing)} of {len(certain)} lost, from {missing[:3]} to {missing[-3:]}: {buffer.status()}"
 assert set(whole) <= set(certain) | possible
 for first in certain:
     assert whole[first] == list(range(30 if first % 40 == 0 else 1)), (first, whole[first])
 deep = [int(m.value) for m in provider.messages if m.topic == "nested"]
-assert deep == nested, f"{len(deep)} of {len(nested)} nested"
+assert len(deep) == len(set(deep)), "doubled"
+assert nested <= set(deep) <= tried, f"{len(nested - set(deep))} of {len(nested)} that were put aside are lost"
 sequences = [m.sequence for m in provider.messages]
 assert sequences == sorted(set(sequences))
 status = buffer.status()
@@ -88,10 +91,10 @@ print(len(certain), len(possible), len(nested), flush=True)
 
 @pytest.mark.parametrize("mode, linger", [("buffer", 0), ("always", 0), ("always", 0.005), ("block", 0)])
 def test_a_storm_of_signals(tmp_path: Path, mode: str, linger: float) -> None:
-    with program(STORM, tmp_path / "b", mode, 1.5, linger) as child:
+    with program(STORM, tmp_path / "b", mode, 0.7, linger) as child:
         certain, possible, nested = map(int, child.line().split())
         assert child.end()[0] == 0
-    assert min(certain, possible, nested) > 50
+    assert min(certain, possible, nested) > 20
 
 
 def test_a_finaliser_may_write_wherever_the_collector_runs(tmp_path: Path) -> None:

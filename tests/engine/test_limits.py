@@ -19,8 +19,8 @@ from tests.engine.rig import (
     accounts,
     at_rest,
     buffer_on,
-    eventually,
     events,
+    eventually,
     from_directory,
     in_state,
     lane_files,
@@ -184,7 +184,9 @@ def test_two_that_need_several_steps_do_not_mix(tmp_path: Path) -> None:
             for _ in range(50):
                 buffer.write("single", b"x")
 
-        writers = [threading.Thread(target=write, args=(name,)) for name in ("a", "b")] + [threading.Thread(target=single)]
+        writers = [threading.Thread(target=write, args=(name,)) for name in ("a", "b")] + [
+            threading.Thread(target=single)
+        ]
         for writer in writers:
             writer.start()
         in_state(buffer, "blocked", "buffering")
@@ -203,7 +205,9 @@ def test_min_free_prunes_what_is_there_and_then_refuses(tmp_path: Path) -> None:
     disk, provider = Disk(), FakeProvider()
     provider.down()
     disk.free = 1 << 30
-    with buffer_on(disk, tmp_path / "b", provider, segment_size="64KiB", total_size="1MiB", min_free="100MiB") as buffer:
+    with buffer_on(
+        disk, tmp_path / "b", provider, segment_size="64KiB", total_size="1MiB", min_free="100MiB"
+    ) as buffer:
         for number in range(400):
             buffer.write("t", padded(number, 1000))
         assert buffer.status().pruned == 0

@@ -21,14 +21,15 @@ from mbframework import (
     SendFailed,
     Undelivered,
 )
+from mbframework.config import Mode
 from tests.engine.rig import FAST, at_rest, eventually, in_state, lane_files, numbers, program, sampled
 
-MODES = ("block", "raise", "buffer", "always")
+MODES: tuple[Mode, ...] = ("block", "raise", "buffer", "always")
 MEMORY = ("block", "raise")
 
 
 @pytest.mark.parametrize("before, after", list(itertools.permutations(MODES, 2)))
-def test_a_change_under_traffic(tmp_path: Path, before: str, after: str) -> None:
+def test_a_change_under_traffic(tmp_path: Path, before: Mode, after: Mode) -> None:
     provider = FakeProvider(latency=0.001)
     stop = threading.Event()
     written: list[int] = []
@@ -75,7 +76,7 @@ def test_a_change_under_traffic(tmp_path: Path, before: str, after: str) -> None
 
 
 @pytest.mark.parametrize("before, after", list(itertools.permutations(MODES, 2)))
-def test_a_change_during_an_outage(tmp_path: Path, before: str, after: str) -> None:
+def test_a_change_during_an_outage(tmp_path: Path, before: Mode, after: Mode) -> None:
     provider = FakeProvider()
     with MessageBuffer(tmp_path / "b", provider, mode=before, **FAST) as buffer:
         in_state(buffer, "live")
@@ -228,7 +229,10 @@ def test_raise_raises_with_the_cause_and_recovers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", MEMORY)
 @pytest.mark.parametrize("trouble", ["down", "stuck"])
-def test_close_hands_back_what_memory_held(tmp_path: Path, mode: str, trouble: str) -> None:
+def test_close_hands_back_what_memory_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, trouble: str
+) -> None:
+    monkeypatch.setattr("mbframework.engine._STOP_GRACE", 0.2)
     provider = FakeProvider()
     buffer = MessageBuffer(tmp_path / "b", provider, mode=mode, batch_messages=4, **FAST)
     in_state(buffer, "live")
@@ -258,7 +262,8 @@ def test_close_hands_back_what_memory_held(tmp_path: Path, mode: str, trouble: s
         assert at_rest(again) == at_rest(again) | {"accepted": 10, "delivered": 1, "lost": 9}
 
 
-def test_close_of_a_stuck_provider_keeps_what_it_holds(tmp_path: Path) -> None:
+def test_close_of_a_stuck_provider_keeps_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mbframework.engine._STOP_GRACE", 0.2)
     provider = FakeProvider()
     buffer = MessageBuffer(tmp_path / "b", provider, **FAST)
     in_state(buffer, "live")

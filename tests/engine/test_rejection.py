@@ -19,9 +19,9 @@ from mbframework import (
     SendFailed,
 )
 from mbframework.files import Files
+from mbframework.message import unpack_headers
 from mbframework.sender import sound
 from mbframework.spool.reader import Run, SpoolReader
-from mbframework.message import unpack_headers
 from tests.engine.rig import FAST, at_rest, eventually, in_state, numbers, sampled
 
 
@@ -58,9 +58,14 @@ def dead_letters(buffer: MessageBuffer) -> list[tuple[bytes | None, dict[str, by
     found: list[tuple[bytes | None, dict[str, bytes | None]]] = []
     position = ordinal = 0
     try:
-        while (run := reader.read(position, ordinal, until=None, max_messages=500, max_bytes=1 << 20, hint=(0, 0))) is not None:
+        while (
+            run := reader.read(position, ordinal, until=None, max_messages=500, max_bytes=1 << 20, hint=(0, 0))
+        ) is not None:
             if isinstance(run, Run):
-                found += [(value, dict(unpack_headers(block))) for value, block in zip(run.values, run.header_blocks, strict=True)]
+                found += [
+                    (value, dict(unpack_headers(block)))
+                    for value, block in zip(run.values, run.header_blocks, strict=True)
+                ]
                 position, ordinal = run.end, ordinal + len(run)
             else:
                 position, ordinal = run.next, run.ordinal
@@ -75,7 +80,9 @@ def test_one_bad_message_goes_to_the_dead_letters_and_the_rest_goes_on(
     tmp_path: Path, mode: str, keep_position: bool
 ) -> None:
     provider = FakeProvider(keep_position=keep_position)
-    provider.reject_when(lambda message: f"{(message.value or b'').decode()} is bad" if int(message.value or b"0") % 7 == 3 else None)
+    provider.reject_when(
+        lambda message: f"{(message.value or b'').decode()} is bad" if int(message.value or b"0") % 7 == 3 else None
+    )
     with MessageBuffer(tmp_path / "b", provider, mode=mode, **FAST) as buffer:
         in_state(buffer, "live")
         with sampled(buffer) as seen:
@@ -105,7 +112,9 @@ def test_a_hundred_in_a_row_are_trouble_of_the_provider(tmp_path: Path) -> None:
         in_state(buffer, "blocked")
         status = buffer.status()
         assert status.dead < 100
-        assert "in a row were rejected, which looks like trouble of the provider: not authorised" in str(status.last_error)
+        assert "in a row were rejected, which looks like trouble of the provider: not authorised" in str(
+            status.last_error
+        )
         dead = status.dead
         provider.reject_when(None)
         buffer.flush(5)

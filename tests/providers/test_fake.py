@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from mbframework_fake.broker import FakeBroker
-from mbframework.testing.outages import Outages
 from mbframework_fake.provider import FakeProvider
 
 from mbframework.errors import ConfigurationError, ProviderUnusable, SendFailed
 from mbframework.message import Position
 from mbframework.plugins.source import resolve
 from mbframework.provider import Context, Provider
+from mbframework.testing.outages import Outages
 from tests.providers.batches import RUN, context, documented_urls, make_batch, sequences_of
 
 New = Callable[..., FakeProvider]

@@ -151,6 +151,7 @@ def test_a_power_loss_at_any_call_loses_only_what_was_not_synced(tmp_path: Path,
 def check_after_power_loss(directory: str, memory: Memory, where: str) -> None:
     files = FaultyFiles(boot=b"C" * 16)
     lane = MiniLane(files, directory, memory)
+    assert not recovery.survey(files, directory).unreadable, where
     assert lane.next > memory.given, where
     assert lane.ledger.next >= memory.settled, where
     total = balance(lane)

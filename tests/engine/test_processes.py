@@ -1,0 +1,471 @@
+"""Several processes, forks, exits and signals: who holds what, and what survives."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from mbframework_fake.provider import FakeProvider
+
+from mbframework import BufferClosed, BufferLocked, MessageBuffer, SenderStuck, Sidecar, read_status
+from mbframework.config import Config
+from mbframework.files import Files
+from mbframework.lockfile import LockFile
+from mbframework.plugins.source import resolve
+from tests.engine.rig import FAST, SMALL, at_rest, eventually, in_state, numbers, program
+
+LIVE = """
+def wait_live(buffer):
+    while buffer.status().state != "live":
+        time.sleep(0.005)
+"""
+
+
+def arrived(path: Path) -> list[int]:
+    """What the provider ``file`` wrote."""
+    if not path.exists():
+        return []
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [int(json.loads(line)["value"]) for line in lines]
+
+
+def deliver(directory: Path, **options: object) -> list[int]:
+    """Open again, deliver what is there, and say what it was."""
+    provider = FakeProvider()
+    with MessageBuffer(directory, provider, **FAST | options) as buffer:
+        buffer.flush(10)
+        at_rest(buffer)
+    return numbers(provider.messages)
+
+
+def test_a_second_process_gets_a_lane_of_its_own(tmp_path: Path) -> None:
+    text = (
+        LIVE
+        + """
+with MessageBuffer(sys.argv[1], "fake://", **FAST) as buffer:
+    buffer.write("t", "0")
+    print(buffer.lane, flush=True)
+    sys.stdin.readline()
+"""
+    )
+    with program(text, tmp_path / "b") as first, program(text, tmp_path / "b") as second:
+        assert {first.line(), second.line()} == {"main", "main-2"}
+        begun = time.monotonic()
+        with pytest.raises(
+            BufferLocked, match=r"writer\.lock is held by process \d+ on .*; share=True would"
+        ) as caught:
+            MessageBuffer(tmp_path / "b", "fake://", share=False, lock_timeout=5, **FAST)
+        # A holder that lives is not waited for.
+        assert time.monotonic() - begun < 2
+        pids = {first.process.pid, second.process.pid}
+        assert any(str(pid) in caught.value.holder for pid in pids)
+        with pytest.raises(BufferLocked, match="max_lanes is reached"):
+            MessageBuffer(tmp_path / "b", "fake://", max_lanes=2, **FAST)
+        for child in (first, second):
+            child.tell("go")
+            assert child.end()[0] == 0
+    lanes = read_status(tmp_path / "b").lanes
+    assert [(lane.name, lane.delivered, lane.state) for lane in lanes] == [("main", 1, "dead"), ("main-2", 1, "dead")]
+
+
+def test_who_holds_a_lock_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    """A sidecar that mends a lane must not drive the writer, which is just starting, away from it."""
+    MessageBuffer(tmp_path / "b", **FAST).close()
+    lock = LockFile.take(Files(), str(tmp_path / "b/main/writer.lock"), 0.0, brief=True)
+    assert lock is not None
+    timer = threading.Timer(0.2, lock.release)
+    timer.start()
+    with MessageBuffer(tmp_path / "b", lock_timeout=5, **FAST) as buffer:
+        assert buffer.lane == "main"
+    timer.join()
+
+
+def test_the_same_process_may_hold_two(tmp_path: Path) -> None:
+    provider = FakeProvider()
+    with (
+        MessageBuffer(tmp_path / "b", provider, **FAST) as one,
+        MessageBuffer(tmp_path / "b", lambda _: FakeProvider(provider.broker), **FAST) as two,
+    ):
+        assert (one.lane, two.lane) == ("main", "main-2")
+        one.write("t", "1")
+        two.write("t", "2")
+        one.flush(5)
+        two.flush(5)
+    assert sorted(numbers(provider.messages)) == [1, 2]
+
+
+SIDECAR = """
+from mbframework.config import Config
+from mbframework.plugins.source import resolve
+sidecar = Sidecar(Config.layered(directory=sys.argv[1], **FAST), resolve(sys.argv[2]))
+signal.signal(signal.SIGTERM, lambda *_: sidecar.stop())
+print("ready", flush=True)
+print(sidecar.run(until_empty=len(sys.argv) > 3), flush=True)
+"""
+WRITER = """
+options = FAST | (SMALL if len(sys.argv) > 3 else {})
+with MessageBuffer(sys.argv[1], **options) as buffer:
+    for number in range(int(sys.argv[2])):
+        buffer.write("t", str(number) + " " * 200)
+        if number % 200 == 0:
+            print(number, flush=True)
+            time.sleep(0.002)
+"""
+
+
+def test_a_sidecar_follows_a_writer_live(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with MessageBuffer(tmp_path / "b", segment_size="128KiB", total_size="64MiB", **FAST) as buffer:
+        with program(SIDECAR, tmp_path / "b", f"file://{out}") as sidecar:
+            sidecar.line()
+            for number in range(3000):
+                buffer.write("t", str(number))
+                if number % 300 == 0:
+                    eventually(lambda: arrived(out)[-1:] == [number], "the message in the file")  # noqa: B023
+            buffer.flush(10)
+            in_state(buffer, "draining", "live")
+            assert arrived(out) == list(range(3000))
+            assert sidecar.kill(signal.SIGTERM) == 0
+        eventually(lambda: buffer.status().delivered == 3000, "the accounts")
+        assert buffer.status().balanced
+
+
+def test_both_killed_again_and_again_lose_nothing(tmp_path: Path) -> None:
+    """The writer and its sidecar are killed -9 in turn: each message is there, in order; a kill may repeat a batch."""
+    out = tmp_path / "out.jsonl"
+    written = 0
+    last = -1
+    for round_ in range(4):
+        with program(SIDECAR, tmp_path / "b", f"file://{out}") if round_ else program("print(1)") as sidecar:
+            with program(WRITER, tmp_path / "b", 100_000) as writer:
+                for _ in range(8):
+                    last = int(writer.line())
+                if round_:
+                    sidecar.line()
+                writer.kill()
+            written += last
+            if round_ == 2:
+                sidecar.kill()
+    with program(SIDECAR, tmp_path / "b", f"file://{out}", "until-empty") as sidecar:
+        sidecar.line()
+        assert sidecar.end()[0] == 0
+    got = arrived(out)
+    # Four runs, each from 0 on: cut where it begins anew, and take out what a kill of the sidecar repeated.
+    runs: list[list[int]] = []
+    for number in got:
+        if number == 0 and (not runs or runs[-1][-1] > 1000):
+            runs.append([])
+        runs[-1].append(number)
+    assert len(runs) == 4
+    for run in runs:
+        first_seen = list(dict.fromkeys(run))
+        assert first_seen == list(range(len(first_seen)))
+        assert len(first_seen) > 1400
+    (lane,) = read_status(tmp_path / "b").lanes
+    assert (lane.resident, lane.lost) == (0, 0)
+    assert lane.balanced
+
+
+def test_a_sidecar_and_a_writer_that_prunes(tmp_path: Path) -> None:
+    with MessageBuffer(tmp_path / "b", **FAST | SMALL) as buffer:
+        for number in range(3000):
+            buffer.write("t", f"{number} ".ljust(500))
+        provider = FakeProvider()
+        config = Config.layered(directory=tmp_path / "b", **FAST)
+        source = resolve(provider)
+        assert source is not None
+        sidecar = Sidecar(config, source)
+        assert sidecar.run(until_empty=True) > 0
+        got = numbers(provider.messages)
+        assert got == list(range(3000 - len(got), 3000))
+        eventually(lambda: buffer.status().pruned == 3000 - len(got), "the accounts")
+        assert buffer.status().balanced
+        assert (buffer.status().delivered, buffer.status().lost) == (len(got), 0)
+
+
+@pytest.mark.parametrize("how, used", [("os._exit", True), ("sys.exit", False), ("end", True)])
+def test_a_forked_child_gets_a_lane_of_its_own(tmp_path: Path, how: str, used: bool) -> None:
+    text = (
+        LIVE
+        + """
+import warnings
+warnings.simplefilter("ignore")
+buffer = MessageBuffer(sys.argv[1], "file://" + sys.argv[2], **FAST)
+wait_live(buffer)
+buffer.write("t", "0")
+child = os.fork()
+if child == 0:
+    # Nothing of the parent's is open here.
+    assert len([n for n in os.listdir("/proc/self/fd") if sys.argv[1] in os.path.realpath(f"/proc/self/fd/{n}")]) == 0
+    if sys.argv[4] == "True":
+        assert buffer.write("t", "100") > 0
+        assert buffer.lane == "main-2"
+        buffer.write("t", "101")
+        buffer.flush(10)
+    if sys.argv[3] == "os._exit":
+        os._exit(7)
+    if sys.argv[3] == "sys.exit":
+        sys.exit(7)
+else:
+    for number in range(1, 50):
+        buffer.write("t", str(number))
+    _, status = os.waitpid(child, 0)
+    buffer.write("t", "50")
+    buffer.flush(10)
+    assert buffer.lane == "main" and buffer.status().balanced
+    buffer.close()
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+    )
+    with program(text, tmp_path / "b", tmp_path / "{lane}.jsonl", how, used) as child:
+        assert child.line() == ("0" if how == "end" else "7")
+        assert child.end() == (0, "", "")
+    assert arrived(tmp_path / "main.jsonl") == list(range(51))
+    assert arrived(tmp_path / "main-2.jsonl") == ([100, 101] if used else [])
+    assert all(lane.balanced for lane in read_status(tmp_path / "b").lanes)
+
+
+def test_a_child_of_multiprocessing_keeps_what_it_wrote_at_its_end(tmp_path: Path) -> None:
+    text = """
+import multiprocessing
+multiprocessing.set_start_method("fork")
+def work(name):
+    for number in range(100):
+        buffer.write("t", f"{number}")
+if __name__ == "__main__":
+    buffer = MessageBuffer(sys.argv[1], "fake://?latency=100", **FAST)
+    children = [multiprocessing.Process(target=work, args=(name,)) for name in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    print([child.exitcode for child in children], flush=True)
+"""
+    with program(text, tmp_path / "b") as child:
+        assert child.line() == "[0, 0, 0]"
+        assert child.end()[0] == 0
+    lanes = read_status(tmp_path / "b").lanes
+    # Whoever came later may have taken a lane that an earlier child had left.
+    assert sum(lane.resident for lane in lanes) == 300
+    assert all(lane.balanced and lane.clean for lane in lanes)
+
+
+def test_a_provider_object_does_not_serve_the_child(tmp_path: Path) -> None:
+    provider = FakeProvider()
+    with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
+        engine, buffer._engine = buffer._engine, None
+        with pytest.raises(BufferClosed, match="a provider object .FakeProvider. cannot serve both"):
+            buffer.write("t", "0")
+        buffer._engine = engine
+        buffer.write("t", "0")
+    assert (provider.count, sorted(os.listdir(tmp_path / "b"))) == (1, ["buffer.json", "main"])
+
+
+EXITS = {
+    "end": ("", 0),
+    "sys.exit": ("sys.exit(3)", 3),
+    "exception": ("raise ZeroDivisionError", 1),
+    "thread": ("threading.Thread(target=lambda: time.sleep(0.1)).start()", 0),
+    "dropped": ("del buffer; import gc; gc.collect()", 0),
+    "daemon thread that writes": (
+        """
+threading.Thread(target=lambda: [buffer.write('more', '1') for _ in iter(int, 1)], daemon=True).start()
+time.sleep(0.05)
+""",
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("how, mode", [(how, ("buffer", "always")[number % 2]) for number, how in enumerate(EXITS)])
+def test_a_program_that_ends_keeps_everything(tmp_path: Path, how: str, mode: str) -> None:
+    what, code = EXITS[how]
+    text = (
+        LIVE
+        + f"""
+buffer = MessageBuffer(sys.argv[1], "fake://?latency=0.2", mode="{mode}", linger=0.5, **FAST | {{"close_timeout": 0.1}})
+wait_live(buffer)
+for number in range(500):
+    buffer.write("t", str(number))
+{what}
+"""
+    )
+    with program(text, tmp_path / "b") as child:
+        result, _, err = child.end()
+    assert result == code, err
+    assert "Traceback" not in err or how in {"exception", "daemon thread that writes"}
+    (lane,) = read_status(tmp_path / "b").lanes
+    assert (lane.lost, lane.clean, lane.balanced) == (0, True, True)
+    assert lane.accepted >= 500
+    rest = FakeProvider()
+    with MessageBuffer(tmp_path / "b", rest, **FAST) as buffer:
+        buffer.flush(10)
+        mine = numbers(message for message in rest.messages if message.topic == "t")
+        assert mine == list(range(500 - len(mine), 500))
+        assert at_rest(buffer)["accepted"] == lane.accepted
+
+
+def test_a_stuck_provider_does_not_keep_the_program_from_ending(tmp_path: Path) -> None:
+    text = (
+        LIVE
+        + """
+import mbframework.engine
+mbframework.engine._STOP_GRACE = 0.3
+class Stuck(Provider):
+    def send(self, batch):
+        print("stuck", flush=True)
+        threading.Event().wait()
+
+buffer = MessageBuffer(sys.argv[1], Stuck(), mode=sys.argv[2], **FAST)
+wait_live(buffer)
+for number in range(10):
+    buffer.write("t", str(number))
+sys.stdin.readline()
+"""
+    )
+    for mode, kept in (("buffer", 10), ("block", 0)):
+        with program(text, tmp_path / mode, mode) as child:
+            child.line()
+            child.tell("go")
+            begun = time.monotonic()
+            code, _, err = child.end()
+            assert (code, time.monotonic() - begun < 6) == (0, True), err
+            # What cannot be kept is an error, and what can be is none.
+            assert ("Undelivered" in err) == (mode == "block")
+        assert deliver(tmp_path / mode) == list(range(kept))
+
+
+TERM = (
+    LIVE
+    + """
+undo = install_sigterm() if sys.argv[3] == "default" else None
+if sys.argv[3] == "chained":
+    def former(number, frame):
+        print("former", flush=True)
+        sys.exit(5)
+    signal.signal(signal.SIGTERM, former)
+    install_sigterm()
+buffer = MessageBuffer(sys.argv[1], "fake://?latency=0.05", mode=sys.argv[2], **FAST)
+wait_live(buffer)
+print("writing", flush=True)
+number = 0
+while True:
+    buffer.write("t", str(number))
+    number += 1
+    if sys.argv[4] == "slowly":
+        time.sleep(0.001)
+"""
+)
+
+
+@pytest.mark.parametrize(
+    "mode, pace, former, code",
+    [
+        ("buffer", "fast", "default", -signal.SIGTERM),
+        ("always", "fast", "chained", 5),
+        ("buffer", "slowly", "chained", 5),
+    ],
+)
+def test_a_handled_sigterm_keeps_everything(tmp_path: Path, mode: str, pace: str, former: str, code: int) -> None:
+    with program(TERM, tmp_path / "b", mode, former, pace) as child:
+        child.line()
+        time.sleep(0.15)
+        child.process.send_signal(signal.SIGTERM)
+        if former == "chained":
+            assert child.line() == "former"
+        assert child.end()[0] == code
+    (lane,) = read_status(tmp_path / "b").lanes
+    assert (lane.lost, lane.clean, lane.balanced) == (0, True, True)
+    got = deliver(tmp_path / "b")
+    assert got == list(range(lane.delivered, lane.accepted))
+
+
+def test_sigterm_while_write_waits_and_while_close_runs(tmp_path: Path) -> None:
+    waiting = (
+        LIVE
+        + """
+install_sigterm()
+buffer = MessageBuffer(sys.argv[1], "fake://?latency=100", mode="block", channel_messages=5, **FAST)
+wait_live(buffer)
+print("full", flush=True)
+for number in range(10):
+    buffer.write("t", str(number))
+"""
+    )
+    with program(waiting, tmp_path / "a") as child:
+        child.line()
+        time.sleep(0.2)
+        assert child.kill(signal.SIGTERM) in (-signal.SIGTERM, 1)
+    (lane,) = read_status(tmp_path / "a").lanes
+    assert (lane.accepted, lane.returned, lane.clean) == (5, 5, True)
+    closing = (
+        LIVE
+        + """
+install_sigterm()
+buffer = MessageBuffer(sys.argv[1], "fake://?latency=100", **FAST | {"close_timeout": 1})
+wait_live(buffer)
+buffer.write_many("t", map(str, range(100)))
+print("closing", flush=True)
+buffer.close()
+print("closed", flush=True)
+time.sleep(60)
+"""
+    )
+    with program(closing, tmp_path / "b") as child:
+        child.line()
+        time.sleep(0.1)
+        for _ in range(3):
+            child.process.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        assert child.end()[0] == -signal.SIGTERM
+    assert deliver(tmp_path / "b") == list(range(100))
+
+
+def test_installing_can_be_undone() -> None:
+    from mbframework import install_sigterm
+
+    before = signal.getsignal(signal.SIGTERM)
+    undo = install_sigterm()
+    assert signal.getsignal(signal.SIGTERM) != before
+    undo()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_unhandled_sigterm_costs_no_more_than_a_kill(tmp_path: Path) -> None:
+    text = """
+buffer = MessageBuffer(sys.argv[1], "fake://?latency=100", mode="always", **FAST)
+for number in range(1000):
+    buffer.write("t", str(number))
+print("written", flush=True)
+time.sleep(60)
+"""
+    with program(text, tmp_path / "b") as child:
+        child.line()
+        assert child.kill(signal.SIGTERM) == -signal.SIGTERM
+    assert deliver(tmp_path / "b") == list(range(1000))
+
+
+def test_the_package_needs_no_provider_to_be_imported() -> None:
+    code = "import sys, mbframework; print([m for m in sys.modules if m.startswith('mbframework_')])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_close_while_stuck_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mbframework.engine._STOP_GRACE", 0.1)
+    provider = FakeProvider()
+    buffer = MessageBuffer(tmp_path / "b", provider, **FAST)
+    in_state(buffer, "live")
+    provider.stick()
+    buffer.write("t", "0")
+    eventually(lambda: provider.stuck, "a send that hangs")
+    with pytest.raises(SenderStuck):
+        buffer.close(0)
+    buffer.close(0)
+    provider.release()

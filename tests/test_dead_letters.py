@@ -1,0 +1,287 @@
+"""Dead letters: what is stored with each, what is skipped, what a failing or full device does to them."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mbframework.deadletters import DeadLetters
+from mbframework.errors import MessageError
+from mbframework.files import Files
+from mbframework.intake import check_headers
+from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Header, Message, Position, pack_headers
+from mbframework.spool import recovery
+from mbframework.spool.reader import Gap, SpoolReader
+from mbframework.spool.writer import Identity
+from tests.faulty_files import FaultyFiles, Killed
+
+RUN = b"\x11" * 16
+
+
+def batch_of(
+    values: Sequence[bytes | None],
+    *,
+    first: int = 1,
+    keys: Sequence[bytes | None] | None = None,
+    headers: Sequence[Header] = (),
+    run: bytes = RUN,
+) -> Batch:
+    count = len(values)
+    return Batch(
+        sequences=range(first, first + count),
+        topics=[f"topic-{i}" for i in range(count)],
+        keys=keys or [None] * count,
+        values=values,
+        header_blocks=[pack_headers(headers) if headers else None] * count,
+        timestamps=[NO_TIMESTAMP, *range(1, count)],
+        partitions=[NO_PARTITION, *range(count - 1)],
+        accepted=[0] * count,
+        position=Position(first + count, run),
+    )
+
+
+def letters(files: Files, home: Path, *, total_size: int = 4 << 20) -> DeadLetters:
+    identity = Identity(b"I" * 16, os.urandom(16), files.boot_id(), "main")
+    return DeadLetters(
+        files, str(home / "dead/main"), identity=identity, total_size=total_size, dir_mode=0o700, mapped=False
+    )
+
+
+def stored(home: Path) -> list[Message]:
+    """Every letter that can be read, in order."""
+    files, directory = Files(), str(home / "dead/main")
+    first = recovery.survey(files, directory).segments[0].header
+    reader = SpoolReader(files, directory)
+    found: list[Message] = []
+    position, ordinal = first.first, first.ordinal
+    try:
+        while (
+            run := reader.read(position, ordinal, until=None, max_messages=99, max_bytes=1 << 24, hint=(0, 0))
+        ) is not None:
+            if isinstance(run, Gap):
+                assert run.lost == 0
+                position, ordinal = run.next, run.ordinal
+                continue
+            found += Batch(
+                sequences=range(run.first, run.end), topics=run.topics, keys=run.keys, values=run.values,
+                header_blocks=run.header_blocks, timestamps=run.timestamps, partitions=run.partitions,
+                accepted=run.accepted, position=Position(run.end, run.run),
+            )  # fmt: skip
+            position, ordinal = run.end, ordinal + len(run)
+    finally:
+        reader.close()
+    return found
+
+
+def origins(home: Path) -> list[int]:
+    """Where the letters once stood."""
+    return [int(message.headers[0][1] or b"") for message in stored(home)]
+
+
+def test_a_letter_is_the_message_as_it_was_behind_four_headers(tmp_path: Path) -> None:
+    own: list[Header] = [("mb.seq", b"mine"), ("h", None), ("h", b""), ("mb.run", b"not hexadecimal")]
+    values, keys = [None, b"", b"v"], [b"", None, b"k"]
+    dead = letters(Files(), tmp_path)
+    assert dead.add(batch_of(values, first=7, keys=keys, headers=own), {2: "third", 0: "first", 1: "second"}) == (3, "")
+    found = stored(tmp_path)
+    assert [(each.value, each.key) for each in found] == list(zip(values, keys, strict=True))
+    assert [each.topic for each in found] == ["topic-0", "topic-1", "topic-2"]
+    assert [each.timestamp for each in found] == [None, 1, 2]
+    assert [each.partition for each in found] == [None, 0, 1]
+    for number, (each, reason) in enumerate(zip(found, (b"first", b"second", b"third"), strict=True)):
+        (seq, run, why, at), rest = each.headers[:4], each.headers[4:]
+        assert (seq, run, why) == (
+            ("mb.seq", b"%d" % (7 + number)),
+            ("mb.run", RUN.hex().encode()),
+            ("mb.reason", reason),
+        )
+        assert at[0] == "mb.at"
+        assert at[1] is not None
+        assert at[1].endswith(b"+00:00")
+        assert list(rest) == own
+    dead.close()
+    # Its own headers of those names mislead nobody after a reopening.
+    again = letters(Files(), tmp_path)
+    assert again.add(batch_of(values, first=7, headers=own), {0: "again"}) == (1, "")
+    again.close()
+    assert origins(tmp_path) == [7, 8, 9]
+
+
+def test_a_long_reason_is_cut_between_characters(tmp_path: Path) -> None:
+    dead = letters(Files(), tmp_path)
+    assert dead.add(batch_of([b"v"]), {0: "x" + "ä" * 5000}) == (1, "")
+    dead.close()
+    reason = stored(tmp_path)[0].headers[2][1]
+    assert reason is not None
+    assert len(reason) <= 4096
+    assert reason.decode() == "x" + "ä" * 2047
+
+
+def test_a_message_with_the_most_headers_has_room_for_four_more(tmp_path: Path) -> None:
+    most = 65_535 - 4
+    block = check_headers([("", None)] * most)
+    assert block is not None
+    with pytest.raises(MessageError, match="65,531"):
+        check_headers([("", None)] * (most + 1))
+    dead = letters(Files(), tmp_path)
+    assert dead.add(batch_of([b"v"], headers=[("", None)] * most), {0: "no"}) == (1, "")
+    dead.close()
+    assert len(stored(tmp_path)[0].headers) == 65_535
+
+
+@pytest.mark.parametrize("size", [10, 700_000])
+def test_a_repeat_makes_no_twin(tmp_path: Path, size: int) -> None:
+    """Also where each letter of the batch fills a segment of its own, and after a kill."""
+    files = FaultyFiles()
+    values = [bytes(size)] * 4
+    dead = letters(files, tmp_path, total_size=32 << 20)
+    assert dead.add(batch_of(values), dict.fromkeys(range(4), "no")) == (4, "")
+    assert dead.add(batch_of(values), dict.fromkeys(range(4), "no")) == (4, "")
+    files.bury()
+
+    again = letters(Files(), tmp_path, total_size=32 << 20)
+    assert again.add(batch_of(values), dict.fromkeys(range(4), "no")) == (4, "")
+    assert again.add(batch_of(values, run=b"\x22" * 16), {1: "another run"}) == (1, "")
+    again.close()
+    assert origins(tmp_path) == [1, 2, 3, 4, 2]
+
+
+def test_killed_at_any_call_a_second_try_has_each_once_and_in_order(tmp_path: Path) -> None:
+    reasons = dict.fromkeys(range(3), "no")
+    for n in itertools.count(1):
+        home = tmp_path / str(n)
+        home.mkdir()
+        files = FaultyFiles()
+        files.stop_at(n)
+        try:
+            letters(files, home).add(batch_of([b"a", b"b", b"c"]), reasons)
+        except Killed:
+            pass
+        else:
+            files.bury()
+            break
+        files.bury()
+        again = letters(Files(), home)
+        assert again.add(batch_of([b"a", b"b", b"c"]), reasons) == (3, "")
+        again.close()
+        assert origins(home) == [1, 2, 3], f"killed at call {n}: {files.journal[-1]}"
+    assert n > 10
+
+
+def test_each_call_may_fail_once_and_none_is_lost(tmp_path: Path) -> None:
+    """None counts as stored that is not on the device: after a failed sync it is stored again, elsewhere."""
+    reasons = dict.fromkeys(range(3), "no")
+    for n in itertools.count(1):
+        home = tmp_path / str(n)
+        home.mkdir()
+        files = FaultyFiles()
+        dead = letters(files, home)
+        files.fail_at(n, errno.EIO)
+        try:
+            assert dead.add(batch_of([b"a", b"b", b"c"]), reasons) == (3, "")
+        except OSError:
+            assert dead.add(batch_of([b"a", b"b", b"c"]), reasons) == (3, "")
+        else:
+            dead.close()
+            break
+        journal = list(files.journal)
+        dead.close()
+        files.bury()
+        assert set(origins(home)) == {1, 2, 3}, f"failed at call {n}: {journal[n - 1]}"
+        assert origins(home)[-3:] == [1, 2, 3]
+    assert n > 10
+
+
+def test_a_failed_sync_is_not_made_good_by_a_second_one(tmp_path: Path) -> None:
+    """Linux tells once that a page was not written: the letters go into another file, which is synced."""
+    files = FaultyFiles()
+    dead = letters(files, tmp_path)
+    assert dead.add(batch_of([b"a"]), {0: "no"}) == (1, "")
+    before = set(os.listdir(tmp_path / "dead/main"))
+    files.fail_at(1, errno.EIO, only=("datasync",))
+    with pytest.raises(OSError, match="datasync"):
+        dead.add(batch_of([b"b"], first=2), {0: "no"})
+    assert dead.add(batch_of([b"b"], first=2), {0: "no"}) == (1, "")
+    new = {name for name in set(os.listdir(tmp_path / "dead/main")) - before if name.startswith("A")}
+    assert len(new) == 1
+    dead.close()
+    assert set(origins(tmp_path)) == {1, 2}
+
+
+class FailingRead(FaultyFiles):
+    """The ``n``-th read fails."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.left = n
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        self.left -= 1
+        if self.left == 0:
+            raise OSError(errno.EIO, "pread")
+        return super().pread(fd, size, offset)
+
+
+def test_an_opening_that_failed_forgets_nothing(tmp_path: Path) -> None:
+    """The device fails while the last letters are looked up; the next attempt still knows them."""
+    first = letters(Files(), tmp_path)
+    assert first.add(batch_of([b"a", b"b"]), {0: "no", 1: "no"}) == (2, "")
+    first.close()
+
+    for fail_at in range(1, 400):
+        files = FailingRead(fail_at)
+        dead = letters(files, tmp_path)
+        try:
+            assert dead.add(batch_of([b"a", b"b"]), {0: "no", 1: "no"}) == (2, "")
+        except OSError:
+            assert dead.add(batch_of([b"a", b"b"]), {0: "no", 1: "no"}) == (2, "")
+            dead.close()
+        else:
+            dead.close()
+            break
+    else:
+        pytest.fail("the opening reads more than it should")
+    assert origins(tmp_path) == [1, 2]
+
+
+def test_full_says_how_many_were_stored_and_pushes_nothing_out(tmp_path: Path) -> None:
+    dead = letters(Files(), tmp_path, total_size=64 << 10)
+    values: list[bytes | None] = [bytes(3000)] * 40
+    count, why = dead.add(batch_of(values), dict.fromkeys(range(40), "no"))
+    assert 0 < count < 40
+    assert "total_size" in why
+    assert dead.add(batch_of(values), dict.fromkeys(range(40), "no")) == (count, why)
+    dead.close()
+    assert origins(tmp_path) == list(range(1, count + 1))
+
+
+def test_on_the_device_before_it_returns(tmp_path: Path) -> None:
+    """Segment and head are synced behind the last store; the seek of the dead letters says nothing new."""
+    unsynced: set[str] = set()
+
+    def name(fd: int) -> str:
+        return os.readlink(f"/proc/self/fd/{fd}")
+
+    class Watched(FaultyFiles):
+        def pwrite(self, fd: int, data: bytes, offset: int) -> None:
+            super().pwrite(fd, data, offset)
+            if not name(fd).endswith("seek"):
+                unsynced.add(str(os.fstat(fd).st_ino))
+
+        def datasync(self, fd: int) -> None:
+            super().datasync(fd)
+            unsynced.discard(str(os.fstat(fd).st_ino))
+
+    files = Watched()
+    dead = letters(files, tmp_path)
+    for sequence in (1, 2, 3):
+        assert dead.add(batch_of([b"v"], first=sequence), {0: "no"}) == (1, "")
+        assert not unsynced
+        assert "datasync" in files.journal
+        files.journal.clear()
+    dead.close()
