@@ -125,7 +125,7 @@ class MessageBuffer:
             isinstance(options, Mapping) and all(isinstance(name, str) for name in options)
         ):
             raise ConfigurationError(
-                f"provider_options: {type(options).__name__}; expected a mapping of the provider's option names to values",
+                f"provider_options: {type(options).__name__}; expected a mapping of option names to values",
                 option="provider_options",
             )
         merged = dict(config.provider_options) | dict(options or {})
@@ -438,8 +438,8 @@ def _close_all() -> Undelivered | None:
 
 
 def _at_exit() -> None:
-    """:raises Undelivered: the interpreter prints it, as it prints what else goes wrong at its end: a program that keeps
-    nothing on disk would otherwise lose its messages in silence."""
+    """:raises Undelivered: the interpreter prints it, as it prints what else goes wrong at its end: a program that
+    keeps nothing on disk would otherwise lose its messages in silence."""
     undelivered = _close_all()
     if undelivered is not None:
         raise undelivered

@@ -393,8 +393,8 @@ class Outlet:
             )  # fmt: skip
 
     def age_ns(self, acceptance: Acceptance) -> int:
-        """Nanoseconds since acceptance: by the boot clock within a boot, else by the wall clock, which may have been set
-        back since (then 0). Any thread."""
+        """Nanoseconds since acceptance: by the boot clock within a boot, else by the wall clock, which may have been
+        set back since (then 0). Any thread."""
         header = acceptance.header
         if header.boot_id == self._boot_id:
             return self._files.boot_ns() - acceptance.accepted
