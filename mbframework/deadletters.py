@@ -5,7 +5,7 @@ Promises
 - A rejected message is on the device here before the seek of its lane moves past it.
 - Each carries four headers in front of its own: ``mb.seq`` and ``mb.run`` (where it stood), ``mb.reason``, ``mb.at``
   (ISO 8601, UTC). A repeat of what was stored lately is skipped, so that a kill between the two stores makes no twin.
-- What a failed sync may have missed is stored again in another file: rather a twin than a hole.
+- What a failed sync may have missed is stored again before the next one counts.
 - They never push anything out: full dead letters are reported, and the lane waits for a person.
 
 The holder of the lane's sender.lock owns the directory; one thread.
@@ -55,15 +55,13 @@ class DeadLetters:
         self._head: HeadFile | None = None
         #: Run and sequence of those stored lately.
         self._known: set[tuple[bytes, int]] = set()
-        #: Those of them that no sync has followed yet.
-        self._unsynced: set[tuple[bytes, int]] = set()
 
     def add(self, batch: Batch, reasons: Mapping[int, str]) -> tuple[int, str]:
         """Store the messages of ``batch`` at the indices of ``reasons``, lowest first, and put them on the device.
 
         How many of them are there now, and why not all: "" where they are.
 
-        :raises OSError: the device failed; none counts as stored.
+        :raises OSError: the device failed: the same again, later, stores what is missing.
         """
         try:
             spool, head = self._open()
@@ -78,11 +76,10 @@ class DeadLetters:
                 if origin not in self._known:
                     self._append(spool, head, batch, index, _headers(batch, index, reasons[index], at))
                     self._known.add(origin)
-                    self._unsynced.add(origin)
                 stored += 1
         except NoSpace as no_space:
             why = no_space.reason
-        self._sync(spool)
+        spool.sync_active()
         self._publish(spool, head)
         spool.seal_retired()
         if len(self._known) > 2 * _LATELY:
@@ -114,7 +111,7 @@ class DeadLetters:
 
     def _append(self, spool: SpoolWriter, head: HeadFile, batch: Batch, index: int, block: bytes) -> None:
         now = self._files.boot_ns()
-        sequence = head.slot.next
+        sequence = max(head.slot.next, spool.end)
         timestamp, partition = batch.timestamps[index], batch.partitions[index]
 
         def encode() -> bytes:
@@ -141,18 +138,6 @@ class DeadLetters:
             head.words[TAIL] = spool.last
             head.words[SEGMENT] = active.segment.first
         head.words[NEXT] = sequence + 1
-
-    def _sync(self, spool: SpoolWriter) -> None:
-        try:
-            spool.sync_active()
-        except OSError:
-            # A second sync of that file would succeed, whatever the device has lost of it.
-            self._known -= self._unsynced
-            if self._unsynced:
-                spool.retire()
-            raise
-        finally:
-            self._unsynced.clear()
 
     def _publish(self, spool: SpoolWriter, head: HeadFile) -> None:
         slot = head.slot

@@ -61,17 +61,22 @@ class Directory:
 
 
 def lanes_of(files: Files, path: str) -> list[str]:
-    """The lanes in a buffer's directory. Raises OSError."""
+    """The lanes in a buffer's directory; what else stands there is left alone. Raises OSError."""
     found = []
     for name in files.list(path):
         if name in (layout.DEAD_DIRECTORY, *_HARMLESS) or name.startswith("."):
             continue
         try:
-            if stat.S_ISDIR(files.stat(os.path.join(path, name)).st_mode):
+            if stat.S_ISDIR(files.stat(os.path.join(path, name)).st_mode) and _is_lane(os.path.join(path, name)):
                 found.append(name)
         except FileNotFoundError:
             continue
     return sorted(found, key=lambda name: (name != layout.MAIN_LANE, len(name), name))
+
+
+def _is_lane(path: str) -> bool:
+    # The lock is its first file; a backup may have left that out.
+    return any(os.path.lexists(os.path.join(path, name)) for name in (layout.WRITER_LOCK_FILE, layout.HEAD_FILE))
 
 
 def read(files: Files, path: str, file: str = layout.BUFFER_FILE) -> dict[str, Any]:
@@ -143,6 +148,8 @@ def prepare(files: Files, path: str, config: Config) -> Directory:
         try:
             files.make_directory(path, config.dir_mode)
         except FileExistsError:
+            # Somebody has just made it: perhaps one of us.
+            _check_safe(files, path, config)
             fresh = layout.BUFFER_FILE not in _list(files, path)
         except OSError as error:
             raise DirectoryError(f"{path} cannot be made: {error.strerror}", path=path) from error

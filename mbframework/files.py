@@ -41,6 +41,8 @@ NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.
 
 _BASE = os.O_NOFOLLOW | os.O_CLOEXEC
 _FILL = bytes(256 * 1024)
+#: How /proc writes blanks, tabs, newlines and backslashes in names.
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
 
 def is_full(error: OSError) -> bool:
@@ -176,7 +178,7 @@ class Files:
         temporary = f"{path}.tmp"
         fd = os.open(temporary, _BASE | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:
-            os.write(fd, data)
+            self.pwrite(fd, data, 0)
         finally:
             os.close(fd)
         os.replace(temporary, path)
@@ -222,14 +224,14 @@ class Files:
     def file_system(self, path: str) -> str:
         """The type of the file system under ``path``, such as "ext4"; "" where that cannot be told."""
         try:
-            with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-                mounts = [line.split() for line in lines]
+            with open("/proc/self/mountinfo", "rb") as lines:
+                mounts = [[os.fsdecode(field) for field in line.split()] for line in lines]
         except OSError:
             return ""
         real = os.path.realpath(path)
         best, kind = "", ""
         for fields in mounts:
-            point = fields[4].encode().decode("unicode_escape") if "\\" in fields[4] else fields[4]
+            point = os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), os.fsencode(fields[4])))
             inside = point == "/" or real == point or real.startswith(point + "/")
             if inside and len(point) >= len(best):
                 best, kind = point, fields[fields.index("-") + 1]

@@ -237,9 +237,9 @@ class Ledger:
         """Past everything below; bits that are passed were counted already."""
         slot = self.slot
         bits = self._bits()
-        # Bits belong to one batch, whose sequences have no gap; ordinals may leap without a message having gone.
-        distance = sequence - slot.next
-        self._count(account, max(0, ordinal - slot.ordinal - _lowest(bits, distance).bit_count()))
+        # A bit stands for a spooled message, so that sequences which were never spooled do not count.
+        distance = ordinal - slot.ordinal
+        self._count(account, max(0, distance - _lowest(bits, distance).bit_count()))
         self._keep(bits >> distance)
         slot.next, slot.ordinal = sequence, ordinal
         slot.segment = slot.offset = 0

@@ -234,6 +234,8 @@ class Outlet:
         if lane is None or until is None:
             return
         self._misses += 1
+        # Whatever is open may not be what the directory holds by now.
+        self._reader.close()
         if self._misses < _MISSES or self._refresh_floor():
             return
         with self.ledger.lock, lane.lock:
@@ -242,7 +244,7 @@ class Outlet:
                 return
             # Whatever happened to that file, new messages must not follow into it.
             lane.spool.retire()
-            lost = ordinal - self.ledger.ordinal
+            lost = ordinal - self.ledger.ordinal - self.ledger.slot.settled
             self.ledger.lose(position, end, ordinal)
         self._misses = 0
         self._lost(position, end, lost, "unreadable or missing on disk")

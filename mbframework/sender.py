@@ -63,7 +63,8 @@ class Traffic:
     failures: int = 0
     retries: int = 0
     bytes: int = 0
-    last_delivered: int = 0
+    #: Seconds since 1970.
+    last_delivered: float = 0.0
 
 
 @dataclass
@@ -304,7 +305,7 @@ class Sender:
             now = self.files.boot_ns()
             size = batch.size_in_bytes()
             self.traffic.bytes += size
-            self.traffic.last_delivered = self.files.wall_ns()
+            self.traffic.last_delivered = self.files.wall_ns() / 1e9
             self._throttle.sent(now / 1e9, len(indices))
             self._succeeded()
             self.events.observe(
@@ -398,7 +399,7 @@ class Sender:
         trouble = self.trouble
         if trouble.count:
             _log.info("lane %s: the provider answers again", self.context.lane)
-            self.events.tell("recovered_provider", failures=trouble.count, error=trouble.text)
+            self.events.tell("provider-back", failures=trouble.count, error=trouble.text)
         trouble.count = 0
         trouble.retry_at = 0
         lane = self.lane

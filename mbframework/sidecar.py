@@ -288,9 +288,10 @@ class DrainedLane:
         return "draining", ""
 
     def _tail(self) -> int | None:
-        """One past the last spooled sequence, where the writer's live page tells it."""
+        """One past the last spooled sequence, where the writer's live page leads to it. What the page gives as the
+        next sequence may lie farther on: messages that linger in memory have one already."""
         known = recovery.read_live(self._files, self.path)
-        return known.next if known is not None else None
+        return self._reader.end_of_frame(known.segment, known.tail) if known is not None and known.segment else None
 
     def _refresh_floor(self) -> bool:
         slot = recovery.read_head(self._files, self.path)

@@ -247,3 +247,12 @@ def test_a_network_file_system_is_refused_unless_forced(tmp_path: Path) -> None:
     assert not path.exists()
     forced = prepare(Remote(), str(path), CONFIG.replace(force_filesystem=True))
     assert (forced.file_system, forced.mapped) == ("nfs4", False)
+
+
+def test_what_is_no_lane_is_not_taken_for_one(tmp_path: Path) -> None:
+    directory = made(tmp_path / "buffer")
+    for name in ("notes", "main", "main-2", ".git"):
+        (tmp_path / "buffer" / name).mkdir()
+    (tmp_path / "buffer" / "main" / "writer.lock").touch()
+    (tmp_path / "buffer" / "main-2" / "head").touch()
+    assert directory.lanes(Files()) == ["main", "main-2"]

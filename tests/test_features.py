@@ -351,7 +351,7 @@ def test_logs_are_structured_and_a_library_is_silent_by_default(
     assert warning.getMessage() == "lane main: FakeProvider: the fake broker was told to fail"
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("mbframework").handlers)
     lines = events(path)
-    assert {"opened", "failure", "recovered_provider", "closed"} <= {line["kind"] for line in lines}
+    assert {"opened", "failure", "provider-back", "closed"} <= {line["kind"] for line in lines}
     assert all({"schema", "at", "boot_ns", "kind"} <= line.keys() for line in lines)
 
 

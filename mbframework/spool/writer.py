@@ -618,9 +618,10 @@ class SpoolWriter:
     def _release(self, file: Prepared) -> None:
         if file.map is not None:
             file.map.close()
-        if file.fd >= 0:
-            self.files.close(file.fd)
-            file.fd = -1
+        # In this order: an interrupt must not leave the number of a closed descriptor, which soon is another file's.
+        fd, file.fd = file.fd, -1
+        if fd >= 0:
+            self.files.close(fd)
 
 
 def _seal_room(size: int) -> int:
