@@ -418,7 +418,10 @@ class Engine:
         self.reporter.notify()
 
     def purge(self) -> int:
-        """Remove everything that waits, but for the batch that the provider has in hand; how many messages."""
+        """Remove everything that waits, but for the batch that the provider has in hand; how many messages.
+
+        They do not come back. A kill before that batch is answered counts them as pruned.
+        """
         ledger, lane = self.ledger, self.lane
         if ledger is None:
             raise ModeError("this buffer only writes: purge in the process that sends")
@@ -429,6 +432,11 @@ class Engine:
             ledger.advance(lane.next, lane.spool.ordinal, "purged", extra)
             number = ledger.slot.purged + ledger.outlook(lane.flight_spilled).get("purged", 0) - known
             lane.changed.notify_all()
+            if not lane.live:
+                # What is on disk must not come back if the process is killed before the flight lands.
+                slot = lane.head.slot
+                slot.floor, slot.floor_ordinal = lane.spool.end, lane.spool.ordinal
+        lane.publish_head(sync=True)
         ledger.sync()
         lane.chores.set()
         self.writer_events.tell("purge", messages=number)

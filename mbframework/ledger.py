@@ -26,6 +26,8 @@ from mbframework.spool import layout, seek
 from mbframework.spool.seek import BITMAP_BITS, SeekSlot
 from mbframework.spool.slots import SlotFile
 
+#: The accounts of what lies below a floor that the head knows as well.
+_FLOORS = ("pruned", "purged")
 #: The accounts that a seek keeps; each is the name of a field of its slot.
 ACCOUNTS = ("delivered", "pruned", "expired", "dead", "lost", "purged", "returned")
 
@@ -229,7 +231,7 @@ class Ledger:
             if floor.sequence > self.slot.next or floor.extra:
                 self._move(max(floor.sequence, self.slot.next), max(floor.ordinal, self.slot.ordinal), floor.account)
                 self._count(floor.account, floor.extra)
-            if floor.account == "pruned":
+            if floor.account in _FLOORS:
                 self.slot.floor_applied = max(self.slot.floor_applied, floor.sequence)
                 self.slot.floor_ordinal = max(self.slot.floor_ordinal, floor.ordinal)
 

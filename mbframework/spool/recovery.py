@@ -115,7 +115,7 @@ class Survey:
         else:
             return 0
         settled = self.seek.next if self.seek else 0
-        return max(0, accepted - max(settled, self.spool_end, self.head.run_first))
+        return max(0, accepted - max(settled, self.spool_end, self.head.run_first, self.head.floor))
 
 
 def survey(files: Files, directory: str) -> Survey:

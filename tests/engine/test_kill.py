@@ -61,6 +61,33 @@ def test_live_a_kill_costs_exactly_what_was_not_acknowledged(tmp_path: Path) -> 
     assert numbers(provider.messages) == [140]
 
 
+PURGED = """
+from mbframework_fake.provider import FakeProvider
+provider = FakeProvider()
+provider.stick()
+buffer = MessageBuffer(sys.argv[1], provider, mode="always", batch_messages=5, **FAST)
+buffer.write_many("t", map(str, range(30)))
+while not provider.stuck:
+    time.sleep(0.001)
+print(buffer.purge(), flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_was_purged_does_not_come_back(tmp_path: Path) -> None:
+    with program(PURGED, tmp_path / "b") as child:
+        purged = int(child.line())
+        child.kill()
+    assert 25 <= purged < 30
+    provider = FakeProvider()
+    with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
+        buffer.write("t", "30")
+        buffer.flush(10)
+        assert numbers(provider.messages) == [30]
+        counts = at_rest(buffer)
+        assert (counts["accepted"], counts["delivered"], counts["pruned"] + counts["purged"]) == (31, 1, 30)
+
+
 BUFFERING = """
 from mbframework_fake.provider import FakeProvider
 provider = FakeProvider()
