@@ -148,7 +148,7 @@ def test_both_killed_again_and_again_lose_nothing(tmp_path: Path) -> None:
                 if round_:
                     sidecar.line()
                 writer.kill()
-            if round_ == 2:
+            if round_:
                 sidecar.kill()
     with program(SIDECAR, tmp_path / "b", f"file://{out}", "until-empty") as sidecar:
         sidecar.line()
@@ -161,8 +161,8 @@ def test_both_killed_again_and_again_lose_nothing(tmp_path: Path) -> None:
             runs.append([])
         runs[-1].append(number)
     assert len(runs) == 4
-    # One sidecar was killed -9: one batch may have come again.
-    assert sum(len(run) - len(set(run)) for run in runs) <= 100
+    # Three sidecars were killed -9: a batch each may have come again.
+    assert sum(len(run) - len(set(run)) for run in runs) <= 300
     for run in runs:
         first_seen = list(dict.fromkeys(run))
         assert first_seen == list(range(len(first_seen)))
