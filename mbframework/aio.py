@@ -120,7 +120,7 @@ class AsyncMessageBuffer:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         sleep = _FIRST_SLEEP
-        searches = lane.space_searches
+        searches = lane.vain_searches
         while True:
             try:
                 accepted = lane.write_many(items, size, wait=False)
@@ -129,7 +129,7 @@ class AsyncMessageBuffer:
                 # Nothing was accepted.
                 if timeout is not None and loop.time() - begun >= timeout:
                     raise BufferFull(f"waited {timeout} s (block_timeout): {reason}") from None
-                if lane.full and lane.config.on_full == "prune" and lane.space_searches >= searches + 2:
+                if lane.full and lane.config.on_full == "prune" and lane.vain_searches >= searches + 2:
                     raise BufferFull(f"the buffer is full and nothing is left to prune: {reason}") from None
             await asyncio.sleep(sleep)
             sleep = min(2 * sleep, _LONGEST_SLEEP)

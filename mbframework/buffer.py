@@ -37,7 +37,7 @@ from mbframework.intake import (
     check_topic,
 )
 from mbframework.opening import open_engine
-from mbframework.plugins.source import ProviderArgument, ProviderSource, resolve
+from mbframework.plugins.source import CREATING, ProviderArgument, ProviderSource, resolve
 from mbframework.sigterm import Termination
 from mbframework.spool.recovery import GRANT
 from mbframework.units import parse_time
@@ -462,12 +462,13 @@ def _install_exit() -> None:
 
 
 def _forked() -> None:
+    CREATING.release()
     for buffer in list(_open_buffers):
         buffer._after_fork()  # noqa: SLF001  (same module)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(before=CREATING.acquire, after_in_parent=CREATING.release, after_in_child=_forked)
 
 
 def install_sigterm() -> Callable[[], None]:

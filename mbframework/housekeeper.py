@@ -129,6 +129,9 @@ class Housekeeper:
             self._make_space()
             if lane.spool.prepared is None:
                 lane.spool.prepare()
+        except (NoSpace, OSError):
+            lane.vain_searches += 1
+            raise
         finally:
             with lane.lock:
                 lane.space_searches += 1

@@ -115,8 +115,9 @@ class Lane:
         self.closed = ""
         self.disk_error = ""
         self.full = ""
-        #: How often the housekeeper looked for space, and whether it found any the last time.
+        #: How often the housekeeper looked for space, and how often it found none.
         self.space_searches = 0
+        self.vain_searches = 0
         self.provider_error: BaseException | None = None
         #: The sender waits for ``wake``, the housekeeper for ``chores``.
         self.sleeping = False
@@ -703,7 +704,7 @@ class Lane:
         with self.lock:
             self.full = no_space.reason
             self.reconsider()
-            searches = self.space_searches
+            searches = self.vain_searches
             self.chores.set()
         if policy == "reject":
             raise BufferFull(f"the buffer is full: {no_space.reason}")
@@ -715,7 +716,7 @@ class Lane:
                     raise DiskFailed(f"the device under the buffer is broken: {self.disk_error}")
                 if not self.full:
                     return
-                if policy == "prune" and self.space_searches >= searches + 2:
+                if policy == "prune" and self.vain_searches >= searches + 2:
                     raise BufferFull(f"the buffer is full and nothing is left to prune: {self.full}")
                 obstacle = Obstacle(self.full, self.changed.gate())
                 self.chores.set()

@@ -118,8 +118,9 @@ class Outlet:
             undelivered = [indices[i] for i in error.undelivered if 0 <= i < len(indices)]
         left = set(undelivered)
         arrived = [index for index in indices if index not in left and index not in rejected]
-        self._check_order(flight, indices, left, rejected)
         why = self._bury(flight, indices, rejected, set(arrived), epoch)
+        # Rejected messages that are not buried are sent again: what arrived behind them has overtaken them.
+        self._check_order(flight, indices, left | set(rejected) if why else left, {} if why else rejected)
         with self.ledger.lock:
             self._check(epoch)
             flight.mark(arrived, "delivered")

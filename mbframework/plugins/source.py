@@ -7,6 +7,7 @@ then makes one provider per lane.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,11 @@ from mbframework.provider import Context, Provider
 
 #: What a buffer takes as its provider; None: it only writes.
 ProviderArgument = str | Provider | Callable[[Context], Provider] | None
+
+
+#: Held while a provider is made, which imports its module. A fork waits for it: the child would inherit the lock of a
+#: half-imported module, and wait for a thread that it does not have.
+CREATING = threading.RLock()
 
 
 class ProviderSource:
@@ -53,7 +59,8 @@ class ProviderSource:
         :raises BrokenPlugin: the plugin's factory failed, or made something else.
         :raises ProviderError: the caller's factory did.
         """
-        return self._make(context)
+        with CREATING:
+            return self._make(context)
 
     def scrub(self, text: str) -> str:
         """``text`` without the secrets of this source: for errors of client libraries, which may quote them."""

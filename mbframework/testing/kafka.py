@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import os
 import shutil
 import signal
@@ -342,7 +343,8 @@ class KafkaBroker:
         }
         path = self._folder / "server.properties"
         path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
-        command = [*self._jvm(), "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", _cluster_id()]
+        command = [*self._jvm(), "kafka.tools.StorageTool", "format", "--ignore-formatted"]
+        command += ["-t", _cluster_id(self._folder / "data")]
         command += ["-c", str(path), *self._format_arguments]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
@@ -352,7 +354,12 @@ class KafkaBroker:
         self._ports = ports
 
 
-def _cluster_id() -> str:
+def _cluster_id(data: Path) -> str:
+    """The id that the data was formatted with, else a new one."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in (data / "meta.properties").read_text().splitlines():
+            if line.startswith("cluster.id="):
+                return line.removeprefix("cluster.id=")
     # Kafka takes an id that begins with "-" for an option.
     return "m" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
 
