@@ -125,6 +125,8 @@ class Housekeeper:
         lane = self._lane
         if lane.closed and not lane.memory_messages():
             return
+        # A write that finds no room from here on wants another look: this one does not answer it.
+        was_full = lane.full
         try:
             self._make_space()
             if lane.spool.prepared is None:
@@ -136,7 +138,7 @@ class Housekeeper:
             with lane.lock:
                 lane.space_searches += 1
                 lane.changed.notify_all()
-        if lane.full:
+        if was_full:
             with lane.lock:
                 lane.full = ""
                 lane.reconsider()
