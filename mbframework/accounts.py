@@ -12,8 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mbframework.spool import head
-from mbframework.spool.recovery import Survey
-from mbframework.spool.recovery import accounts_of as settled_of
+from mbframework.spool.recovery import Survey, exits_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def accounts_of(known: Survey, *, running: bool = True) -> Accounts:
     lost_linger = top.lost_linger if top else 0
     unspooled = known.lost_unspooled
     # Without a head the writer's own count is gone: what left and what is here is what is known.
-    accepted = settled_of(slot) + spooled
+    accepted = exits_of(slot) + spooled
     if top is not None:
         accepted = top.accepted
         if known.live is not None and not known.clean:

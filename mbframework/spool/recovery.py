@@ -338,7 +338,7 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
         position = _lost_seek(known, buffer_id, run, next_, ordinal)
         if known.segments or (old is not None and old.accepted):
             notes.append("the seek was unreadable: delivery begins at the oldest segment, repeats are possible")
-    accepted = accounts_of(position) + lost_live + lost_linger + max(0, ordinal - position.ordinal - position.settled)
+    accepted = exits_of(position) + lost_live + lost_linger + max(0, ordinal - position.ordinal - position.settled)
     slot = HeadSlot(
         generation=(old.generation if old else 0) + 1,
         buffer_id=buffer_id,
@@ -365,7 +365,7 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
     )  # fmt: skip
 
 
-def accounts_of(slot: SeekSlot) -> int:
+def exits_of(slot: SeekSlot) -> int:
     """Messages that have left the lane, by all the seek's accounts together."""
     return slot.delivered + slot.pruned + slot.expired + slot.dead + slot.lost + slot.purged + slot.returned
 

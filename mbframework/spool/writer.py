@@ -295,10 +295,6 @@ class SpoolWriter:
         prepared = self.prepared
         return sum(segment.size for segment in self.segments) + (prepared.size if prepared else self._preparing)
 
-    def backlog_segments(self) -> int:
-        """Segment files, the prepared one left out."""
-        return len(self.segments)
-
     def remove(self, segment: Segment) -> None:
         """Forget a segment whose file is gone."""
         self.segments.remove(segment)

@@ -13,7 +13,7 @@ import pytest
 from mbframework.spool import head, layout, recovery, seek
 from mbframework.spool.headfile import NEXT, SEGMENT, TAIL
 from mbframework.spool.reader import Gap, SpoolReader
-from mbframework.spool.recovery import accounts_of
+from mbframework.spool.recovery import exits_of
 from tests.faulty_files import FadingFiles, FaultyFiles, Killed
 from tests.spool.minilane import Memory, MiniLane
 
@@ -44,7 +44,7 @@ def drain(lane: MiniLane) -> list[int]:
 def balance(lane: MiniLane) -> int:
     """Messages that are in some account, or resident."""
     slot, top = lane.ledger.slot, lane.head.slot
-    return accounts_of(slot) + top.lost_live + top.lost_linger + lane.spool.ordinal - slot.ordinal - slot.settled
+    return exits_of(slot) + top.lost_live + top.lost_linger + lane.spool.ordinal - slot.ordinal - slot.settled
 
 
 def unfold(seed: int) -> tuple[random.Random, int, bool]:
