@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -44,11 +45,16 @@ from mbframework.units import parse_time
 
 if TYPE_CHECKING:
     from mbframework.lane import Lane
+    from mbframework.sender import Sender
     from mbframework.status import LaneStatus
 
 _log = logging.getLogger("mbframework")
 #: In the order of opening. Held here, since a program may end long after it has dropped its buffer without closing it.
 _open_buffers: dict[MessageBuffer, None] = {}
+#: Senders that wait for the end of a fork. Guarded by CREATING, which is held until then.
+_held: list[Sender] = []
+#: How long a fork waits for calls of providers, in seconds for all of them together.
+_FORK_WAIT = 1.0
 _TOPICS_KEPT = 4096
 #: Messages that one write_many() takes: below half of what is reserved at a time.
 MOST_AT_ONCE = GRANT // 4
@@ -327,7 +333,7 @@ class MessageBuffer:
     def status(self) -> LaneStatus:
         """Mode, state, accounts, backlog, last error. Costs about a tenth of a millisecond."""
         engine = self._engine or self._reopen()
-        return engine.status()
+        return engine.narrator.status()
 
     @property
     def lane(self) -> str:
@@ -461,14 +467,30 @@ def _install_exit() -> None:
         util.Finalize(None, _at_exit, exitpriority=100)
 
 
-def _forked() -> None:
+def _before_fork() -> None:
+    """The child must not inherit a client library in the middle of a call: its locks, there, are never released."""
+    CREATING.acquire()
+    until = time.monotonic() + _FORK_WAIT
+    for buffer in list(_open_buffers):
+        sender = buffer._engine.sender if buffer._engine is not None else None  # noqa: SLF001  (same module)
+        if sender is not None and sender.hold(max(0.0, until - time.monotonic())):
+            _held.append(sender)
+
+
+def _forked_parent() -> None:
+    while _held:
+        _held.pop().let_go()
     CREATING.release()
+
+
+def _forked_child() -> None:
+    _forked_parent()
     for buffer in list(_open_buffers):
         buffer._after_fork()  # noqa: SLF001  (same module)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=CREATING.acquire, after_in_parent=CREATING.release, after_in_child=_forked)
+    os.register_at_fork(before=_before_fork, after_in_parent=_forked_parent, after_in_child=_forked_child)
 
 
 def install_sigterm() -> Callable[[], None]:

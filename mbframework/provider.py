@@ -49,6 +49,10 @@ class Provider(ABC):
     #: Read after ``open()`` returned, and again after each failure.
     max_message_bytes: int | None = None
 
+    #: Whether a fork may copy an open provider: nothing in the copy, which is never called, may disturb the original.
+    #: Where it is False the lane closes the provider before its process forks, and opens it again afterwards.
+    fork_safe: bool = True
+
     def open(self, context: Context) -> None:
         """Connect. Called again, after ``close()``, when an earlier attempt failed.
 

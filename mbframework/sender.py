@@ -7,6 +7,7 @@ Promises
   :class:`~mbframework.errors.SendFailed` is logged with its traceback.
 - It is a daemon: a ``send()`` that never returns does not keep the program from ending.
 - Waits are interrupted by ``close()``, ``resume()`` and mode changes.
+- A fork comes between two calls of the provider, unless a call outlasts what the fork may wait.
 
 ``run`` is the thread; everything else may be called from any other.
 """
@@ -17,7 +18,8 @@ import hashlib
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import index
 from typing import TYPE_CHECKING
@@ -28,6 +30,7 @@ from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.flight import Flight
 from mbframework.lane import MEMORY_ONLY, Lane
+from mbframework.message import Position
 from mbframework.outlet import Outlet, Retired
 from mbframework.provider import Context, Provider
 from mbframework.throttle import Throttle
@@ -99,7 +102,6 @@ class Sender:
     facts: Mapping[str, str] = field(default_factory=dict)
     #: A reason, found at opening, for which nothing may be sent ("" for none): another identity.
     barred: str = ""
-    stuck_since: int = 0
     #: Called at the very end of the thread.
     ended: Callable[[], None] = lambda: None
 
@@ -108,7 +110,11 @@ class Sender:
         self._backoff = Backoff(self.config.retry_wait, self.config.retry_wait_max)
         self._throttle = Throttle(self.config.max_rate, self.config.catch_up == "ramp")
         self._wake = self.lane.wake if self.lane is not None else Wakeup()
-        self._opened = False
+        #: Held around every call of the provider, and by a thread that forks.
+        self._calling = threading.RLock()
+        self._in_call = False
+        #: The provider was opened and not closed since; and the lane may send to it.
+        self._connected = self._opened = False
         self._idle_at = 0
         self.thread = threading.Thread(target=self.run, name=f"mbframework-sender-{self.context.lane}", daemon=True)
         #: Set when the thread will not touch the lane any more; its provider may still be disconnecting.
@@ -129,9 +135,20 @@ class Sender:
         self.context.stopping.set()
         self.interrupt()
 
-    def in_flight(self) -> bool:
-        """Whether a call of the provider is under way."""
-        return bool(self.stuck_since)
+    def hold(self, timeout: float) -> bool:
+        """Keep the provider from being called until :meth:`let_go`, since the process is about to fork; False where it
+        has not returned within ``timeout`` seconds. A provider that a fork must not copy is closed, and opened again
+        at its next use. The thread that forks."""
+        if not self._calling.acquire(timeout=timeout):
+            return False
+        # A provider that forks within a call of its own knows what it does.
+        if self.provider is not None and self._connected and not (self.provider.fork_safe or self._in_call):
+            self._close_provider(timeout)
+        return True
+
+    def let_go(self) -> None:
+        """Undo :meth:`hold`, in the parent or in the child. The same thread."""
+        self._calling.release()
 
     def run(self) -> None:
         """The thread."""
@@ -189,28 +206,27 @@ class Sender:
 
     def _open(self, epoch: int) -> bool:
         try:
-            if self.provider is None:
-                self.provider = self.source.create(self.context)
-            self._begin_call()
-            try:
+            with self._call():
+                if self.provider is None:
+                    self.provider = self.source.create(self.context)
+                self._connected = True
                 self.provider.open(self.context)
                 self._inspect(self.provider)
-            finally:
-                self._end_call()
+                name, position = self.provider.destination(), self.provider.committed()
         except Exception as error:  # noqa: BLE001  (anything a plugin raises is a failure to open, reported below)
             self._failed_to_open(error)
             return False
         if self.stopping:
             return False
-        if not self._agree(self.provider, epoch):
+        if not self._agree(name, position, epoch):
             self._close_provider(1.0)
             self._sleep(min(5.0, self.config.retry_wait_max))
             return False
-        self._opened = True
+        self._opened = self._connected
         self.outlet.blocked = ""
         self._succeeded()
         _log.info("lane %s: connected to %s", self.context.lane, self.source.display)
-        return True
+        return self._opened
 
     def _inspect(self, provider: Provider) -> None:
         self.facts = {str(name): self.source.scrub(str(value)) for name, value in provider.describe().items()}
@@ -235,14 +251,8 @@ class Sender:
         asked = error.retry_after if isinstance(error, SendFailed) else None
         self._down(error, self._backoff.failed(asked), uncertain=False)
 
-    def _agree(self, provider: Provider, epoch: int) -> bool:
+    def _agree(self, name: str, position: Position | None, epoch: int) -> bool:
         """Whether the backlog belongs to this destination, and the provider's position to this lane."""
-        try:
-            name = provider.destination()
-            position = provider.committed()
-        except Exception as error:  # noqa: BLE001  (a plugin's failure, reported like one of open())
-            self._failed_to_open(error)
-            return False
         fingerprint = hashlib.sha256(name.encode()).digest() if name else UNKNOWN_DESTINATION
         bound = self.destination()
         if name and bound != fingerprint:
@@ -284,13 +294,13 @@ class Sender:
         if provider is None:
             return
         begun = self.files.boot_ns()
-        self._begin_call()
-        self.traffic.batches += 1
         try:
-            try:
+            with self._call():
+                if not self._opened:
+                    # A fork has closed it meanwhile: the next round opens it and sends the same flight.
+                    return
+                self.traffic.batches += 1
                 provider.send(batch)
-            finally:
-                self._end_call()
         except SendFailed as error:
             self._refused(flight, indices, error, epoch)
         except ProviderUnusable as error:
@@ -434,7 +444,10 @@ class Sender:
         if now - self._idle_at > _IDLE_CALL_NS and self.provider is not None:
             self._idle_at = now
             try:
-                self.provider.idle()
+                with self._call():
+                    if not self._opened:
+                        return
+                    self.provider.idle()
             except SendFailed as error:
                 self._down(error, self._backoff.failed(error.retry_after), uncertain=False)
                 return
@@ -464,19 +477,24 @@ class Sender:
     def _sleep(self, wait: float) -> None:
         self._interrupt.wait(min(wait, 1.0))
 
-    def _begin_call(self) -> None:
-        self.stuck_since = self.files.boot_ns()
-
-    def _end_call(self) -> None:
-        self.stuck_since = 0
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Around whatever calls the provider. No wait of ours belongs inside: a fork waits for its end."""
+        with self._calling:
+            self._in_call = True
+            try:
+                yield
+            finally:
+                self._in_call = False
 
     def _close_provider(self, timeout: float) -> None:
         provider = self.provider
-        self._opened = False
         if provider is None:
             return
         try:
-            provider.close(timeout)
+            with self._call():
+                self._connected = self._opened = False
+                provider.close(timeout)
         except Exception:  # noqa: BLE001  (it is being let go; what it has to say is for the log)
             _log.exception("lane %s: closing the provider failed", self.context.lane)
 

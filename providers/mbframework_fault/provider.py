@@ -70,6 +70,11 @@ class FaultProvider(Provider):
 
     # The provider behind, with faults.
 
+    @property
+    def fork_safe(self) -> bool:  # type: ignore[override]  # read only, where the base has a plain attribute
+        """As the provider behind."""
+        return self._inner is None or self._inner.fork_safe
+
     def open(self, context: Context) -> None:
         if self._opened_at is None:
             self._opened_at = time.monotonic()

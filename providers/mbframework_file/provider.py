@@ -40,6 +40,9 @@ class FileProvider(Provider):
         delivered messages, a kill does not.
     """
 
+    # The copy of the descriptor would keep the lock of the file after its owner has closed it.
+    fork_safe = False
+
     def __init__(self, path: str | os.PathLike[str], *, fsync: bool = True) -> None:
         self.path = os.path.abspath(path)
         self.fsync = fsync

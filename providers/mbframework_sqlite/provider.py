@@ -60,6 +60,9 @@ class SQLiteProvider(Provider):
     :raises ConfigurationError: a path or table name that cannot be used.
     """
 
+    # "Do not open an SQLite database connection, then fork(2)": https://sqlite.org/howtocorrupt.html, 2.6.
+    fork_safe = False
+
     def __init__(
         self,
         path: str | os.PathLike[str],

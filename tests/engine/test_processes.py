@@ -231,6 +231,41 @@ else:
     assert all(lane.balanced for lane in read_status(tmp_path / "b").lanes)
 
 
+@pytest.mark.parametrize("url", ["sqlite://{}/out.db", "file://{}/{{lane}}.jsonl"], ids=["sqlite", "file"])
+def test_a_fork_at_any_moment_harms_neither_side(tmp_path: Path, url: str) -> None:
+    """While the provider is being made, opened, in the middle of a batch, or idle."""
+    text = """
+import random, warnings
+warnings.simplefilter("ignore")
+for attempt in range(12):
+    buffer = MessageBuffer(os.path.join(sys.argv[1], str(attempt)), sys.argv[2], **FAST)
+    buffer.write_many("t", [b"x" * 100] * 2000)
+    time.sleep(random.choice((0, 0, 0.003, 0.01, 0.03)))
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            buffer.write_many("t", [b"y"] * 100)
+            buffer.flush(20)
+            buffer.close()
+            os._exit(0)
+        children.append(child)
+        buffer.write_many("t", [b"x"] * 100)
+    buffer.flush(20)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert codes == [0, 0, 0], codes
+    assert buffer.status().delivered == 2300 and buffer.status().failures == 0
+    buffer.close()
+print("done", flush=True)
+"""
+    with program(text, tmp_path, url.format(tmp_path)) as forking:
+        assert forking.line() == "done"
+        assert forking.end() == (0, "", "")
+    lanes = [lane for number in range(12) for lane in read_status(tmp_path / str(number)).lanes]
+    assert sum(lane.delivered for lane in lanes) == 12 * 2600
+    assert all(lane.balanced and lane.resident == 0 for lane in lanes)
+
+
 def test_a_child_of_multiprocessing_keeps_what_it_wrote_at_its_end(tmp_path: Path) -> None:
     text = """
 import multiprocessing
@@ -316,7 +351,7 @@ def test_a_stuck_provider_does_not_keep_the_program_from_ending(tmp_path: Path) 
         LIVE
         + """
 import mbframework.engine
-mbframework.engine._STOP_GRACE = 0.3
+mbframework.shutdown._STOP_GRACE = 0.3
 class Stuck(Provider):
     def send(self, batch):
         print("stuck", flush=True)
@@ -457,7 +492,7 @@ def test_the_package_needs_no_provider_to_be_imported() -> None:
 
 
 def test_close_while_stuck_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mbframework.engine._STOP_GRACE", 0.1)
+    monkeypatch.setattr("mbframework.shutdown._STOP_GRACE", 0.1)
     provider = FakeProvider()
     buffer = MessageBuffer(tmp_path / "b", provider, **FAST)
     in_state(buffer, "live")
