@@ -112,6 +112,9 @@ class Ledger:
             flight.mark(known, "counted")
         self.slot.batch_end = flight.end
         self.flight = flight
+        if not flight.in_memory:
+            # A floor takes nothing of what the provider has in hand: who reads the seek must know what that is.
+            self._publish()
         return True
 
     def progress(self, flight: Flight) -> None:

@@ -32,6 +32,7 @@ from mbframework.spool.seek import SeekSlot
 STALE_AFTER = 3.0
 STATES = ("live", "buffering", "draining", "paused", "blocked", "disk-error", "stale", "dead")
 _MAX_STATUS = 1 << 20
+_LOOKS = 4
 _MAX_NUMBER = 1 << 63
 
 
@@ -217,13 +218,13 @@ def _unreadable(known: Survey, name: str) -> Iterator[str]:
 
 def _steady(files: Files, path: str) -> Survey:
     """A survey during which the seek did not move, as far as a busy lane allows."""
-    known = recovery.survey(files, path)
-    for _ in range(3):
-        again = recovery.survey(files, path)
-        if again.seek is None or known.seek is None or again.seek.generation == known.seek.generation:
-            return again
-        known = again
-    return known
+    for _ in range(_LOOKS - 1):
+        known = recovery.survey(files, path)
+        # The survey reads the seek first.
+        now = recovery.read_seek(files, path)
+        if known.seek is None or now is None or now.generation == known.seek.generation:
+            return known
+    return recovery.survey(files, path)
 
 
 def read_narration(files: Files, path: str) -> dict[str, Any]:
