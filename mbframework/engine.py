@@ -3,7 +3,6 @@
 Promises
 --------
 - Opening either gives a working lane or leaves everything as it was; recovery happens before the first write.
-- Closing leaves the directory such that the next opening knows everything; what a stuck provider holds is kept.
 - After a fork the child's copy lets go of descriptors and touches no lock of the parent.
 
 ``MessageBuffer`` is the face of this class; nobody else uses it.
@@ -13,53 +12,40 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mbframework.deadletters import DeadLetters
 from mbframework.directory import Directory
-from mbframework.errors import (
-    BufferClosed,
-    BufferFull,
-    FlushTimeout,
-    ModeError,
-    SenderStuck,
-    Undelivered,
-)
+from mbframework.errors import BufferClosed, BufferFull, FlushTimeout, ModeError
 from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.housekeeper import Housekeeper
 from mbframework.lane import MEMORY_ONLY, Lane
 from mbframework.ledger import Ledger
+from mbframework.linger import LingerClock
 from mbframework.lockfile import LockFile
-from mbframework.message import Message
+from mbframework.narrator import Narrator
 from mbframework.observers import ObserverHub
 from mbframework.outlet import Outlet
 from mbframework.provider import Context
 from mbframework.reporter import Reporter
 from mbframework.sender import Sender
-from mbframework.spool import head, layout, recovery
+from mbframework.shutdown import Shutdown
+from mbframework.spool import layout, recovery
 from mbframework.spool.headfile import HeadFile
 from mbframework.spool.reader import SpoolReader
 from mbframework.spool.recovery import Recovered
 from mbframework.spool.runs import Runs
 from mbframework.spool.writer import Identity, Limits, NoSpace, Segment, SpoolWriter
-from mbframework.status import LaneStatus, SeekPosition
 
 if TYPE_CHECKING:
     from mbframework.config import Config
     from mbframework.plugins.source import ProviderSource
 
 _log = logging.getLogger("mbframework")
-_STOP_GRACE = 2.0
 _LOST_IN_MEMORY = "accepted in memory and not acknowledged when the process was killed: they may have arrived"
-#: Attempts of close() to find room for what is in memory, with a round of housekeeping after each.
-_SPILL_TRIES = 4
-#: How long close() waits for the housekeeper to accept what handlers and finalisers wrote.
-_NESTED_NS = 10**9
 
 
 class Engine:
@@ -76,15 +62,11 @@ class Engine:
         self.directory = directory
         self.name = name
         self.path = directory.lane_path(name)
-        self._writer_lock = writer_lock
-        self._sender_lock = sender_lock
-        self._hub = hub
-        self._closing = threading.RLock()
-        self._begun_closing = False
-        self._ending = threading.Lock()
-        #: close() has given up on the sender, whose thread lets go of what it holds itself.
-        self._abandoned = False
-        self.closed = False
+        self.writer_lock = writer_lock
+        self.sender_lock = sender_lock
+        self.hub = hub
+        self.shutdown = Shutdown(self)
+        self.narrator = Narrator(self)
         run, boot_id = files.random(16), files.boot_id()
         begun = recovery.recover(files, self.path, buffer_id=directory.buffer_id, run=run, boot_id=boot_id)
         self.runs = Runs(files, self.path)
@@ -146,16 +128,16 @@ class Engine:
         )
         self.lane.on_hand_over = self._handed_over
         #: What had been settled when the lane last left live (-1: never), and why it left.
-        self._settled_at_leaving, self._why_left = -1, ""
+        self.settled_at_leaving, self.why_left = -1, ""
         self._seen_seek = begun.seek.next
         scrub: Callable[[str], str] = source.scrub if source is not None else str
         self.writer_events = EventLog(
             files, os.path.join(self.path, layout.WRITER_EVENTS_FILE), directory=self.directory.path, lane=self.name,
-            hub=self._hub, scrub=scrub,
+            hub=self.hub, scrub=scrub,
         )  # fmt: skip
         self.sender_events = EventLog(
             files, os.path.join(self.path, layout.SENDER_EVENTS_FILE), directory=self.directory.path, lane=self.name,
-            hub=self._hub, scrub=scrub,
+            hub=self.hub, scrub=scrub,
         )  # fmt: skip
         self.sender: Sender | None = None
         self.outlet: Outlet | None = None
@@ -167,14 +149,16 @@ class Engine:
             events=self.writer_events, unsynced=begun.unsynced, settled=self.settled,
         )  # fmt: skip
         sections: dict[str, Callable[[], dict[str, Any]]] = {
-            os.path.join(self.path, layout.WRITER_STATUS_FILE): self._writer_section
+            os.path.join(self.path, layout.WRITER_STATUS_FILE): self.narrator.writer_section
         }
         logs = [self.writer_events]
         if self.sender is not None:
-            sections[os.path.join(self.path, layout.SENDER_STATUS_FILE)] = self._sender_section
+            sections[os.path.join(self.path, layout.SENDER_STATUS_FILE)] = self.narrator.sender_section
             logs.append(self.sender_events)
+        #: Appends what lingers in time.
+        self.linger = LingerClock(self.lane) if config.linger else None
         self.reporter = Reporter(
-            files=files, interval=config.status_interval, state=self.state, sections=sections, events=logs,
+            files=files, interval=config.status_interval, state=self.narrator.state, sections=sections, events=logs,
             heartbeat=self._heartbeat, accepted=lambda: self.lane.accepted, mode=0o600 | (config.dir_mode & 0o040),
         )  # fmt: skip
 
@@ -199,13 +183,15 @@ class Engine:
             events=self.sender_events, known_run=self.runs.knows,
             destination=lambda: lane.head.slot.destination, bind=self._bind,
             intake=lambda: self.reporter.intake(), notify=lambda: self.reporter.notify(),
-            barred=self.directory.barred, ended=self._let_go,
+            barred=self.directory.barred, ended=self.shutdown.sender_ended,
         )  # fmt: skip
 
     def start(self) -> None:
         """Start the threads."""
         self.reporter.report()
         self.housekeeper.start()
+        if self.linger is not None:
+            self.linger.start()
         if self.sender is not None:
             self.sender.start()
         self.reporter.start()
@@ -235,37 +221,11 @@ class Engine:
     def _handed_over(self, before: str, after: str, reason: str) -> None:
         reason = self.writer_events.scrub(reason)
         if before == "live" and self.ledger is not None:
-            self._settled_at_leaving, self._why_left = self.ledger.settled, reason
+            self.settled_at_leaving, self.why_left = self.ledger.settled, reason
         # At once: after a kill the head tells whether what was in memory had been live or lingered.
         self._heartbeat()
         self.writer_events.tell("hand-over", before=before, after=after, reason=reason)
         self.reporter.notify()
-
-    def state(self) -> tuple[str, str]:
-        """(state, reason) as this process sees it."""
-        lane, sender, outlet = self.lane, self.sender, self.outlet
-        if lane.disk_error:
-            return "disk-error", lane.disk_error
-        if sender is None or outlet is None:
-            return "buffering", "this process only writes"
-        if outlet.blocked:
-            return "blocked", outlet.blocked
-        if lane.full and self.config.on_full != "prune":
-            return "blocked", lane.full
-        if sender.paused:
-            return "paused", "paused by request"
-        trouble = sender.trouble.text if sender.trouble.count else ""
-        if not sender.up:
-            return "buffering", trouble or "the provider is being opened"
-        if lane.live:
-            return "live", ""
-        recently = self.files.boot_ns() - outlet.empty_at < self.config.live_wait * 1e9
-        if lane.mode == "always" and outlet.empty_at and (recently or not lane.waiting(self.settled())):
-            return "live", ""
-        if self.ledger is not None and self.ledger.settled == self._settled_at_leaving:
-            # It was up when it did not keep up; since then it has not acknowledged anything.
-            return "buffering", self._why_left
-        return "draining", sender.trouble.text and f"after: {sender.trouble.text}"
 
     # ---- what the buffer asks
 
@@ -310,8 +270,8 @@ class Engine:
 
     def flush_timeout(self, timeout: float | None) -> FlushTimeout:
         """The error of a flush() that waited so many seconds."""
-        remaining = self.status().resident_messages
-        state, reason = self.state()
+        remaining = self.narrator.status().resident_messages
+        state, reason = self.narrator.state()
         return FlushTimeout(
             f"{remaining:,} messages are not delivered after {timeout} s; the lane is {state}"
             + (f": {reason}" if reason else ""),
@@ -382,14 +342,6 @@ class Engine:
     def _paused(self) -> bool:
         return self.sender is not None and self.sender.paused
 
-    def _accept_nested(self) -> None:
-        """Give the housekeeper a moment to accept what handlers and finalisers wrote."""
-        lane, pause = self.lane, threading.Event()
-        until = self.files.boot_ns() + _NESTED_NS
-        while lane.put_aside() and self.files.boot_ns() < until and self.housekeeper.thread.is_alive():
-            lane.chores.set()
-            pause.wait(0.001)
-
     def _append_gathered(self) -> None:
         """What lingers goes to disk, where the sender finds it; with no room there it goes on waiting."""
         try:
@@ -457,184 +409,27 @@ class Engine:
     # ---- closing
 
     def close(self, timeout: float) -> None:
-        """Try to deliver for ``timeout`` seconds, then keep what is left.
-
-        What waits is kept also where an interrupt (Ctrl-C) cuts the attempt short. A call from another thread waits
-        for the first one; one that interrupts it (a signal handler) returns at once.
+        """Deliver for ``timeout`` seconds, then keep what is left; see :class:`~mbframework.shutdown.Shutdown`.
 
         :raises Undelivered: modes that keep nothing on disk, or no room there: what is left is on the error.
         :raises SenderStuck: the provider has not returned; everything is kept.
         """
-        with self._closing:
-            if self._begun_closing:
-                return
-            self._begun_closing = True
-            lane = self.lane
-            self._accept_nested()
-            with lane.lock:
-                lane.closed = "the buffer is closed; open it anew to write"
-                lane.reconsider()
-                lane.changed.notify_all()
-            deadline = self.files.boot_ns() + int(timeout * 1e9)
-            stuck = False
-            try:
-                self._deliver_rest(timeout)
-            finally:
-                try:
-                    stuck = not self._stop_sender(deadline)
-                    self.housekeeper.stop(10.0)
-                    left = self._keep_rest()
-                    self._close_files(stuck)
-                finally:
-                    self.closed = True
-            if left:
-                why = f"mode {lane.mode!r} keeps nothing on disk" if lane.mode in MEMORY_ONLY else lane.full
-                raise Undelivered(
-                    f"{len(left):,} messages were accepted and not delivered ({why}); they are on this error's "
-                    ".messages" + ("; the provider's send() has not returned, so some may yet arrive" if stuck else ""),
-                    messages=left,
-                )
-            if stuck:
-                raise SenderStuck(
-                    f"the provider's send() has not returned within {timeout:g} s; what it holds is on disk and will "
-                    "be sent again"
-                )
+        self.shutdown.run(timeout)
 
-    def _deliver_rest(self, timeout: float) -> None:
-        sender = self.sender
-        if sender is None or sender.paused or not sender.thread.is_alive() or timeout <= 0:
-            return
-        try:
-            self.flush(timeout)
-        except FlushTimeout as error:
-            if self.lane.mode not in MEMORY_ONLY:
-                _log.warning(
-                    "closed with %d undelivered messages; they are kept in %s: open it again, or run "
-                    "mb drain %s", error.remaining, self.path, self.directory.path,
-                )  # fmt: skip
-
-    def _stop_sender(self, deadline: int) -> bool:
-        sender, outlet, ledger = self.sender, self.outlet, self.ledger
-        if sender is None or outlet is None or ledger is None:
-            return True
-        sender.stop()
-        if not sender.thread.is_alive():
-            return True
-        left = max(_STOP_GRACE, (deadline - self.files.boot_ns()) / 1e9)
-        sender.finished.wait(left)
-        with self._ending:
-            self._abandoned = not sender.finished.is_set()
-        if not self._abandoned:
-            # It touches nothing here any more; its provider may want a moment to disconnect.
-            sender.thread.join(_STOP_GRACE)
-            return True
-        with ledger.lock, self.lane.lock:
-            outlet.epoch += 1
-        return False
-
-    def _keep_rest(self) -> list[Message]:
-        """Memory goes to disk, or back to the caller."""
-        lane, ledger = self.lane, self.ledger
-        if lane.mode not in MEMORY_ONLY and self._spill_rest():
-            return []
-        if ledger is None:
-            with lane.lock:
-                gathered = lane.take_gathered()
-            return [] if gathered is None else list(gathered.batch(gathered.remaining()))
-        with ledger.lock, lane.lock:
-            left: list[Message] = []
-            flight = ledger.flight
-            if flight is not None and flight.in_memory:
-                indices = flight.remaining()
-                left.extend(flight.batch(indices))
-                flight.mark(indices, "returned")
-                ledger.land(flight, lane.end_flight(flight, ledger.ordinal))
-            elif flight is not None:
-                ledger.abandon(flight)
-            rest = lane.take_memory(1 << 30, 1 << 60) if lane.live else lane.take_gathered()
-            if rest is not None:
-                left.extend(rest.batch(rest.remaining()))
-                lane.end_flight(rest, ledger.ordinal)
-                # A backlog that another mode left lies in front of them, and stays there.
-                passed = ledger.next if ledger.ordinal < lane.spool.ordinal else rest.end
-                ledger.advance(passed, ledger.ordinal, "returned", len(rest.marks))
-            return left
-
-    def _spill_rest(self) -> bool:
-        """Memory goes to disk; False where there is no room, or the device fails."""
-        lane = self.lane
-        for _ in range(_SPILL_TRIES):
-            try:
-                with self.ledger.lock if self.ledger is not None else lane.lock, lane.lock:
-                    lane.flush_gathered()
-                    if lane.memory_messages():
-                        lane.leave_live("closing")
-                return True
-            except NoSpace as no_space:
-                lane.full = no_space.reason
-                # Its thread has ended; what makes room must run all the same.
-                self.housekeeper.round()
-            except OSError as error:
-                lane.full = f"the device failed: {error}"
-                _log.error("closing lane %s: the device failed: %s", self.name, error)
-                return False
-        return False
-
-    def _close_files(self, stuck: bool) -> None:
-        lane = self.lane
-        with lane.lock:
-            lane.spool.retire()
-        self.housekeeper.round()
-        if self.outlet is not None and not stuck:
-            self._attempt(self.outlet.dead.close)
-            self.outlet.close()
-        # Before the last word is in the head: its heartbeat would say that the lane is open.
-        self.reporter.stop(5.0)
-        self._attempt(self._sync_all)
-        self.writer_events.tell("closed", state=self.reporter.current)
-        self.reporter.report(closed=True)
-        if self._hub is not None:
-            self._hub.close(1.0)
-        self._attempt(lane.spool.close)
-        lane.head.close()
-        if self.ledger is not None:
-            self._attempt(self.ledger.close)
-        self._writer_lock.release()
-        if self._sender_lock is not None and not stuck:
-            self._sender_lock.release()
-
-    def _sync_all(self) -> None:
-        if self.ledger is not None:
-            self.ledger.sync()
-        if self.config.fsync != "never":
-            self.lane.sync_spool()
-        self.lane.publish_head(flags=head.CLEAN, sync=True)
-
-    def _attempt(self, act: Callable[[], None]) -> None:
-        """Whatever the device refuses at the end, the locks are let go of; the next opening recovers."""
-        try:
-            act()
-        except OSError as error:
-            _log.error("closing lane %s: the device failed: %s", self.name, error)
-
-    def _let_go(self) -> None:
-        """The end of a sender that close() did not wait for. The sender's thread."""
-        with self._ending:
-            abandoned = self._abandoned
-        if abandoned and self.outlet is not None and self._sender_lock is not None:
-            self.outlet.dead.close()
-            self.outlet.close()
-            self._sender_lock.release()
+    @property
+    def closed(self) -> bool:
+        """Nothing is done here any more."""
+        return self.shutdown.done
 
     def forget(self) -> None:
         """In a forked child: no lock of the parent is touched, and none of its descriptors kept.
 
         Nor is any lock of this process: the thread that held it at the fork is not here to release it.
         """
-        self.closed = True
-        self._writer_lock.forget()
-        if self._sender_lock is not None:
-            self._sender_lock.forget()
+        self.shutdown.done = True
+        self.writer_lock.forget()
+        if self.sender_lock is not None:
+            self.sender_lock.forget()
         self.lane.spool.forget()
         self.lane.head.forget()
         if self.ledger is not None:
@@ -642,132 +437,6 @@ class Engine:
         if self.outlet is not None:
             self.outlet.dead.forget()
             self.outlet.close()
-
-    # ---- status
-
-    def status(self) -> LaneStatus:
-        """The lane as this process knows it."""
-        lane, ledger = self.lane, self.ledger
-        if ledger is None:
-            from mbframework.status import read_lane
-
-            return read_lane(self.files, self.path, self.name)
-        with ledger.lock, lane.lock:
-            slot = ledger.slot
-            bits = slot.settled
-            in_memory = lane.memory_messages()
-            ahead = lane.settled_in_memory()
-            spooled = max(0, lane.spool.ordinal - ledger.ordinal - bits)
-            top = lane.head.slot
-            marks = lane.flight.marks if lane.flight is not None and lane.flight.in_memory else []
-            extra = {name: marks.count(name) for name in ("delivered", "expired", "dead")} if ahead else {}
-            pending = ledger.outlook(lane.flight_spilled)
-            flight = ledger.flight
-            lost_disk, returned = slot.lost, slot.returned
-            used = sum(segment.size for segment in lane.spool.segments)
-            counts: dict[str, Any] = {
-                "accepted": lane.accepted,
-                "delivered": slot.delivered + extra.get("delivered", 0),
-                "pruned": slot.pruned + pending.get("pruned", 0),
-                "expired": slot.expired + extra.get("expired", 0),
-                "dead": slot.dead + extra.get("dead", 0),
-                "purged": slot.purged + pending.get("purged", 0),
-                "lost_live": top.lost_live,
-                "lost_linger": top.lost_linger,
-                "resident_messages": spooled + in_memory - ahead - pending.get("spooled", 0),
-            }
-            seek = SeekPosition(slot.segment, slot.next, slot.offset)
-            oldest = flight.acceptances()[0] if flight is not None else None
-            channel_oldest = lane.channel.oldest if lane.live and lane.channel.items else None
-            memory_bytes = lane.channel.bytes + lane.flight_bytes if lane.live else 0
-            tail = lane.spool.tail()
-            closed_sizes = [
-                segment.size for segment in lane.spool.segments if segment.end is not None and segment.end > slot.next
-            ]
-        sender = self.sender
-        trouble = sender.trouble if sender is not None else None
-        age = None
-        if counts["resident_messages"]:
-            if oldest is not None and self.outlet is not None:
-                age = self.outlet.age_ns(oldest) / 1e9
-            elif channel_oldest is not None:
-                age = (self.files.boot_ns() - channel_oldest) / 1e9
-            else:
-                from mbframework.status import oldest_on_disk
-
-                age = oldest_on_disk(self.files, self.path, slot)
-        state, reason = self.state()
-        return LaneStatus(
-            name=self.name, mode=lane.mode, state=state, state_since=self.reporter.since or None, state_reason=reason,
-            lost=top.lost_live + top.lost_linger + lost_disk + returned, lost_disk=lost_disk, returned=returned,
-            resident_bytes=(sum(closed_sizes) + tail if spooled else 0) + memory_bytes, disk_bytes=used,
-            segments=len(lane.spool.segments), oldest_age_s=age,
-            last_error=(self.outlet.blocked if self.outlet else "") or (trouble.text if trouble else "") or None,
-            last_error_at=trouble.last / 1e9 if trouble and trouble.last else None,
-            failures=trouble.count if trouble else 0,
-            retry_at=trouble.retry_at / 1e9 if trouble and trouble.retry_at else None,
-            seek=seek, provider=self.source.display if self.source else "", heartbeat_age_s=0.0,
-            writer_pid=os.getpid(), sender_pid=os.getpid() if sender else None,
-            order_violations=self.outlet.order_violations if self.outlet else 0,
-            facts=sender.facts if sender else {}, **counts,
-        )  # fmt: skip
-
-    def _common(self) -> dict[str, Any]:
-        state, _ = self.state()
-        return {
-            "schema": 1,
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "boot_id": self.files.boot_id().hex(),
-            "heartbeat_boot_ns": self.files.boot_ns(),
-            "heartbeat": self.files.wall_ns() / 1e9,
-            "state": state,
-            "lane": self.name,
-        }
-
-    def _writer_section(self) -> dict[str, Any]:
-        lane = self.lane
-        counters = lane.spool.counters
-        return self._common() | {
-            "mode": lane.mode,
-            "sends": lane.sends,
-            "live": lane.live,
-            "epoch": lane.head.slot.epoch,
-            "accepted": lane.accepted,
-            "live_accepted": lane.live_accepted,
-            "spooled": lane.spool.ordinal,
-            "inline_prepared": counters.inline_prepared,
-            "sealed": counters.sealed,
-            "disk_error": lane.disk_error,
-            "full": lane.full,
-            "limits": {
-                "total_size": lane.spool.limits.total_size,
-                "segment_size": lane.spool.limits.segment_size,
-                "max_segments": lane.spool.limits.max_segments,
-            },
-            "file_system": self.directory.file_system,
-            "mapped": self.directory.mapped,
-            "events_dropped": self.writer_events.dropped,
-        }
-
-    def _sender_section(self) -> dict[str, Any]:
-        sender, outlet = self.sender, self.outlet
-        if sender is None or outlet is None:
-            return self._common()
-        trouble = asdict(sender.trouble)
-        for name in ("began", "last", "retry_at"):
-            trouble[name] /= 1e9
-        return self._common() | {
-            "provider": sender.source.display,
-            "up": sender.up,
-            "paused": sender.paused,
-            "blocked": outlet.blocked,
-            "trouble": trouble,
-            "traffic": asdict(sender.traffic),
-            "order_violations": outlet.order_violations,
-            "facts": dict(sender.facts),
-            "observer_events_dropped": self._hub.dropped if self._hub is not None else 0,
-        }
 
     def _tell_opening(self, begun: Recovered, seconds: float) -> None:
         self.writer_events.tell("opened", lane=self.name, next=begun.head.next, pid=os.getpid())

@@ -82,8 +82,7 @@ class Housekeeper:
     def _run(self) -> None:
         while not self._stopping:
             self.round()
-            tick = min(_TICK, self._config.linger) if self._lane.lingering() else _TICK
-            self._lane.chores.wait(tick)
+            self._lane.chores.wait(_TICK)
 
     def round(self) -> None:
         """Everything that is due; what fails keeps nothing else from being done."""

@@ -123,9 +123,13 @@ class Lane:
         self.sleeping = False
         self.wake = Wakeup()
         self.chores = Wakeup()
+        #: Set when messages begin to linger.
+        self.gathering = Wakeup()
         #: Called with (before, after, reason) under the lock when the lane leaves or enters live.
         self.on_hand_over: Callable[[str, str, str], None] = _nobody_listens
         self.live_accepted = 0
+        #: Bytes of topics, values, keys and headers accepted since opening.
+        self.accepted_bytes = 0
         #: Boot time at which the lane last left live.
         self.left_live_at = 0
         #: One past the last sequence on the device, and whether a thread is extending that.
@@ -200,6 +204,7 @@ class Lane:
                             self._leave_live_for(len(items), size)
                             self._mend()
                             first = self._sequence()
+                            self.accepted_bytes += size
                         try:
                             self._accept_many(items, first, size)
                         finally:
@@ -313,6 +318,7 @@ class Lane:
     def _accept(self, item: Item, raw_topic: bytes, size: int) -> int:
         now = self.files.boot_ns()
         words = self.head.words
+        self.accepted_bytes += size
         if self.live:
             channel = self.channel
             items = channel.items
@@ -351,7 +357,7 @@ class Lane:
         if not gathered.items:
             gathered = self._gathered = Channel(self._next)
             gathered.oldest = now
-            self.chores.set()
+            self.gathering.set()
         sequence = gathered.first + len(gathered.items)
         gathered.items.append((*item, now))
         gathered.bytes += size + OVERHEAD
@@ -483,6 +489,13 @@ class Lane:
     def lingering(self) -> bool:
         """Whether messages wait to be appended together."""
         return bool(self._gathered.items)
+
+    def linger_left(self) -> float | None:
+        """Seconds until what lingers is due; None where nothing does. Any thread, without the lock."""
+        gathered = self._gathered
+        if not gathered.items:
+            return None
+        return (gathered.oldest + self.limits.linger_ns - self.files.boot_ns()) / 1e9
 
     def flush_gathered(self) -> None:
         """Append what lingers. The lock is held. Raises NoSpace or OSError; what is not appended stays."""

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mbframework import directory as directories
@@ -26,6 +24,7 @@ from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.ledger import Ledger
 from mbframework.lockfile import LockFile, describe, holder, is_held
+from mbframework.narrator import heartbeat_section, sending_section
 from mbframework.observers import ObserverHub
 from mbframework.outlet import Outlet
 from mbframework.provider import Context
@@ -326,25 +325,5 @@ class DrainedLane:
 
     def _section(self) -> dict[str, Any]:
         state, reason = self.state()
-        trouble = asdict(self.sender.trouble)
-        for name in ("began", "last", "retry_at"):
-            trouble[name] /= 1e9
-        return {
-            "schema": 1,
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "boot_id": self._files.boot_id().hex(),
-            "heartbeat_boot_ns": self._files.boot_ns(),
-            "heartbeat": self._files.wall_ns() / 1e9,
-            "lane": self.name,
-            "state": state,
-            "reason": reason,
-            "provider": self.sender.source.display,
-            "up": self.sender.up,
-            "blocked": self.outlet.blocked,
-            "trouble": trouble,
-            "traffic": asdict(self.sender.traffic),
-            "order_violations": self.outlet.order_violations,
-            "facts": dict(self.sender.facts),
-            "observer_events_dropped": self._hub.dropped if self._hub is not None else 0,
-        }
+        common = heartbeat_section(self._files, self.name, state)
+        return common | {"reason": reason} | sending_section(self.sender, self.outlet, self._hub)

@@ -232,7 +232,7 @@ def test_raise_raises_with_the_cause_and_recovers(tmp_path: Path) -> None:
 def test_close_hands_back_what_memory_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, trouble: str
 ) -> None:
-    monkeypatch.setattr("mbframework.engine._STOP_GRACE", 0.2)
+    monkeypatch.setattr("mbframework.shutdown._STOP_GRACE", 0.2)
     provider = FakeProvider()
     buffer = MessageBuffer(tmp_path / "b", provider, mode=mode, batch_messages=4, **FAST)
     in_state(buffer, "live")
@@ -263,7 +263,7 @@ def test_close_hands_back_what_memory_held(
 
 
 def test_close_of_a_stuck_provider_keeps_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mbframework.engine._STOP_GRACE", 0.2)
+    monkeypatch.setattr("mbframework.shutdown._STOP_GRACE", 0.2)
     provider = FakeProvider()
     buffer = MessageBuffer(tmp_path / "b", provider, **FAST)
     in_state(buffer, "live")
@@ -317,7 +317,7 @@ while buffer.status().state != "live":
     time.sleep(0.005)
 buffer.write_many("t", map(str, range(100)))
 engine = buffer.running_engine()
-deliver, engine._deliver_rest = engine._deliver_rest, lambda timeout: (print("closing", flush=True), deliver(timeout))
+deliver, engine.shutdown._deliver_rest = engine.shutdown._deliver_rest, lambda timeout: (print("closing", flush=True), deliver(timeout))
 try:
     buffer.close()
 except KeyboardInterrupt:
