@@ -98,3 +98,22 @@ def run_of(first: int, items: Sequence[Waiting], header: SegmentHeader, wall_off
         acceptances=[Acceptance(1, at, header) for at in accepted],
         run=run,
     )
+
+
+def waiting_of(run: Run) -> list[Waiting]:
+    """The messages of a run as they came: what :func:`run_of` was given."""
+    accepted = [each.accepted for each in run.acceptances for _ in range(each.count)]
+    return [
+        (
+            topic,
+            value,
+            key,
+            block,
+            None if timestamp == NO_TIMESTAMP else timestamp,
+            None if partition == NO_PARTITION else partition,
+            at,
+        )
+        for topic, value, key, block, timestamp, partition, at in zip(
+            run.topics, run.values, run.keys, run.header_blocks, run.timestamps, run.partitions, accepted, strict=True
+        )
+    ]

@@ -16,13 +16,14 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mbframework.admission import MEMORY_ONLY
 from mbframework.deadletters import DeadLetters
 from mbframework.directory import Directory
 from mbframework.errors import BufferClosed, BufferFull, FlushTimeout, ModeError
 from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.housekeeper import Housekeeper
-from mbframework.lane import MEMORY_ONLY, Lane
+from mbframework.lane import Lane
 from mbframework.ledger import Ledger
 from mbframework.linger import LingerClock
 from mbframework.lockfile import LockFile
@@ -249,7 +250,7 @@ class Engine:
 
     def flush_target(self) -> int:
         """One past the last sequence accepted so far; 0 while what handlers and finalisers wrote is being accepted."""
-        if self.lane.put_aside():
+        if self.lane.aside:
             self.lane.chores.set()
             return 0
         self._append_gathered()

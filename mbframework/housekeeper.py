@@ -63,6 +63,9 @@ class Housekeeper:
         self._synced_at = 0
         self._delivered_at: dict[int, int] = {}
         self._stopping = False
+        #: Pruned messages of which an event has told.
+        self._told_pruned = 0
+        self._newly_pruned()
         #: What failed last, so that it is logged once.
         self._failure = ""
         self.thread = threading.Thread(target=self._run, name="mbframework-housekeeper", daemon=True)
@@ -90,7 +93,7 @@ class Housekeeper:
             return
         chores = (
             self._lane.watch, self._grant, self._finish_recovered, self._retire_old, self._seal, self._remove_delivered,
-            self._prepare, self._sync,
+            self._prepare, self._tell_late, self._sync,
         )  # fmt: skip
         well = [self._do(chore) for chore in chores]
         if all(well):
@@ -99,7 +102,7 @@ class Housekeeper:
     def _do(self, chore: Callable[[], None]) -> bool:
         """Whether the device did what was asked of it; a full one does."""
         try:
-            self._lane.accept_nested()
+            self._lane.aside.accept()
             chore()
         except NoSpace as no_space:
             self._note_full(no_space.reason)
@@ -179,12 +182,12 @@ class Housekeeper:
         lane.publish_head(sync=True)
         if self._ledger is not None:
             with self._ledger.lock:
-                position, ordinal = self._ledger.next, self._ledger.ordinal
-            self._ledger.apply_floor(keep.first, keep.ordinal)
+                position = self._ledger.next
+                self._ledger.apply_floor(keep.first, keep.ordinal)
+            undelivered = self._newly_pruned()
         else:
             position = settled
-            ordinal = self._ordinal_of(victims, settled)
-        undelivered = max(0, keep.ordinal - max(ordinal, victims[0].ordinal))
+            undelivered = max(0, keep.ordinal - max(self._ordinal_of(victims, settled), victims[0].ordinal))
         size_gone = sum(victim.size for victim in victims)
         self._remove(victims, truncate=True)
         first = max(position, victims[0].first)
@@ -202,6 +205,26 @@ class Housekeeper:
                 reason=reason,
             )  # fmt: skip
         return True
+
+    def _newly_pruned(self) -> int:
+        """Messages pruned since the last call, without those that the provider may yet take. Any thread of ours."""
+        ledger = self._ledger
+        if ledger is None:
+            return 0
+        with ledger.lock, self._lane.lock:
+            before = self._told_pruned
+            self._told_pruned = ledger.slot.pruned + ledger.outlook(self._lane.flight_spilled).get("pruned", 0)
+            return self._told_pruned - before
+
+    def _tell_late(self) -> None:
+        """What was in the provider's hand when its segment went, and came back undelivered."""
+        late = self._newly_pruned()
+        if late:
+            reason = "pruned while the provider had them in hand, and it did not take them"
+            self._events.tell(
+                "prune", segments=0, first=-1, last=-1, bytes=0, messages=late, undelivered=late, reason=reason
+            )
+            self._events.observe("pruned", first_sequence=-1, last_sequence=-1, messages=late, size=0, reason=reason)
 
     @staticmethod
     def _ordinal_of(segments: list[Segment], sequence: int) -> int:

@@ -21,25 +21,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from mbframework.channel import NEVER, OVERHEAD, Channel, Waiting, run_of, size_of
+from mbframework.admission import MEMORY_ONLY, Admission
+from mbframework.aside import PutAside
+from mbframework.channel import NEVER, OVERHEAD, Channel, run_of, waiting_of
+from mbframework.durability import GroupSync
 from mbframework.errors import (
-    BufferClosed,
-    BufferFull,
     DiskFailed,
-    DurabilityError,
     ModeError,
     NotAccepted,
-    ProviderUnavailable,
 )
 from mbframework.files import Files, is_broken
 from mbframework.flight import Flight
+from mbframework.frame_draft import FRAME_BYTES, FRAME_COUNT, FRAME_OVERHEAD, FrameDraft
 from mbframework.intake import Item, Limits
-from mbframework.message import NO_PARTITION, NO_TIMESTAMP
 from mbframework.patience import Obstacle, Patience, Wait, WouldWait
 from mbframework.spool import frame, head, layout
 from mbframework.spool.headfile import ACKNOWLEDGED, HEARTBEAT, NEXT, SEGMENT, TAIL, HeadFile
@@ -51,13 +49,6 @@ if TYPE_CHECKING:
     from mbframework.config import Config
 
 _log = logging.getLogger("mbframework")
-#: Modes that keep nothing on disk.
-MEMORY_ONLY = ("block", "raise")
-#: One frame of many messages: large enough to be cheap, small enough to be read in one go.
-FRAME_BYTES = 256 * 1024
-FRAME_COUNT = 4096
-#: Bytes that a message takes in the columns of a frame, beside its own.
-FRAME_OVERHEAD = 28
 _GATHER_BYTES = 256 * 1024
 
 
@@ -107,11 +98,14 @@ class Lane:
 
         #: The threads that are within a write.
         self._inside: set[int] = set()
-        self._nested: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        #: Writes that interrupted another one.
+        self.aside = PutAside()
         self._holds_lock: Callable[[], bool] = lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
         #: True where a write must look at more than whether the lane is live.
         self._special = False
-        self._owner = 0
+        #: The thread whose write_many() is accepted in part: nobody else gets a sequence.
+        self.owner = 0
+        self._admission = Admission(self)
         self.closed = ""
         self.disk_error = ""
         self.full = ""
@@ -132,10 +126,9 @@ class Lane:
         self.accepted_bytes = 0
         #: Boot time at which the lane last left live.
         self.left_live_at = 0
-        #: One past the last sequence on the device, and whether a thread is extending that.
-        self._durability = threading.Condition(threading.Lock())
-        self._durable = slot.next
-        self._syncing = False
+        self._durability = GroupSync(slot.next, lambda: self.spool.end, self.sync_spool)
+        #: Returns when a sequence is on the device, if it is on disk at all. Raises DurabilityError.
+        self.make_durable = self._durability.reach
         self.reconsider()
 
     # ---- acceptance: any thread, without the lock
@@ -152,7 +145,8 @@ class Lane:
         """
         ident = get_ident()
         if ident in self._inside or self._holds_lock():
-            self._put_aside(self.write, item, raw_topic, size)
+            self.aside.add(self.write, item, raw_topic, size)
+            self.chores.set()
             return 0
         patience: Patience | None = None
         try:
@@ -161,12 +155,12 @@ class Lane:
                 try:
                     with self.lock:
                         if self._special or self._next >= self._granted:
-                            self._admit(1)
+                            self._admission.check(1)
                         sequence = self._accept(item, raw_topic, size)
                     break
                 except (Obstacle, NoSpace) as hindrance:
                     patience = patience or Patience(wait, self.config.block_timeout, self.files.boot_ns)
-                    self._wait(hindrance, patience)
+                    self._admission.wait(hindrance, patience)
         except OSError as error:
             raise self._disk_failed(error) from error
         finally:
@@ -187,7 +181,8 @@ class Lane:
         """
         ident = get_ident()
         if ident in self._inside or self._holds_lock():
-            self._put_aside(self.write_many, items, size)
+            self.aside.add(self.write_many, items, size)
+            self.chores.set()
             return range(0)
         if not items:
             return range(self._next, self._next)
@@ -199,9 +194,10 @@ class Lane:
                 try:
                     with self.lock:
                         if self._special or self._next + len(items) >= self._granted:
-                            self._admit(len(items))
+                            self._admission.check(len(items))
                         if not first:
-                            self._leave_live_for(len(items), size)
+                            if self._admission.too_much_for_memory(len(items), size):
+                                self.leave_live("more was written at once than memory may hold")
                             self._mend()
                             first = self._sequence()
                             self.accepted_bytes += size
@@ -211,11 +207,11 @@ class Lane:
                             done = self._sequence() - first
                             if 0 < done < len(items):
                                 # Until the last of them is in, nobody else gets a sequence: the range has no gap.
-                                self._owner = ident
+                                self.owner = ident
                                 self.reconsider()
                 except (Obstacle, NoSpace) as hindrance:
                     patience = patience or Patience(wait, self.config.block_timeout, self.files.boot_ns)
-                    self._wait(hindrance, patience)
+                    self._admission.wait(hindrance, patience)
         except (NotAccepted, WouldWait) as refusal:
             refusal.accepted = range(first, first + done)
             raise
@@ -225,7 +221,7 @@ class Lane:
             raise failure from error
         finally:
             self._inside.discard(ident)
-            if self._owner == ident:
+            if self.owner == ident:
                 self._disown(ident)
             if self.sleeping:
                 self.sleeping = False
@@ -242,67 +238,10 @@ class Lane:
 
     def _disown(self, ident: int) -> None:
         with self.lock:
-            if self._owner == ident:
-                self._owner = 0
+            if self.owner == ident:
+                self.owner = 0
                 self.reconsider()
                 self.changed.notify_all()
-
-    def _put_aside(self, method: Callable[..., object], *arguments: object) -> None:
-        self._nested.append((method, arguments))
-        self.chores.set()
-
-    def put_aside(self) -> bool:
-        """Whether messages that were put aside wait for the housekeeper. Any thread."""
-        return bool(self._nested)
-
-    def accept_nested(self) -> None:
-        """Accept what was put aside, in order, as far as that goes without waiting.
-
-        The housekeeper's thread, which no signal handler interrupts: each is accepted once.
-        """
-        while self._nested:
-            method, arguments = self._nested[0]
-            try:
-                method(*arguments, wait=False)
-            except WouldWait as refusal:
-                if refusal.accepted:
-                    rest = arguments[0][len(refusal.accepted) :]
-                    self._nested[0] = method, (rest, sum(map(size_of, rest)))
-                return
-            except NotAccepted as refusal:
-                # Whom it was written for has long gone on: this is the only place that can tell.
-                _log.error("a message written from a signal handler or finaliser was not accepted: %s", refusal)
-            self._nested.popleft()
-
-    def make_durable(self, sequence: int) -> None:
-        """Return when ``sequence`` is on the device, if it is on disk at all; who comes during a sync shares the next.
-
-        :raises DurabilityError: that is not known.
-        """
-        with self._durability:
-            while self._syncing and sequence >= self._durable:
-                self._durability.wait()
-            if sequence < self._durable:
-                return
-            self._syncing = True
-        end = 0
-        try:
-            with self.lock:
-                reached = self.spool.end
-            # What lies behind it is in memory, on its way to the provider.
-            if sequence < reached:
-                self.sync_spool()
-            end = reached
-        except OSError as error:
-            raise DurabilityError(
-                f"message {sequence} is accepted but not known to be on the device ({error}): do not write it again",
-                sequence=sequence,
-            ) from error
-        finally:
-            with self._durability:
-                self._syncing = False
-                self._durable = max(self._durable, end)
-                self._durability.notify_all()
 
     def sync_spool(self) -> None:
         """What is in the spool is on the device, and the head says so. Raises OSError."""
@@ -385,35 +324,16 @@ class Lane:
     def _append_some(self, items: Sequence[Sequence[Any]], start: int, sequence: int, now: int) -> int:
         """Append one frame of items from index ``start``; how many."""
         spool = self.spool
-        largest = min(FRAME_BYTES, self.limits.max_message)
-        end, size = start, 0
-        stop = min(len(items), start + FRAME_COUNT)
-        while end < stop:
-            size += size_of(items[end]) + FRAME_OVERHEAD
-            if size > largest and end > start:
-                break
-            end += 1
-        chunk = items[start:end]
-        columns = list(zip(*chunk, strict=True))
-        topics, values, keys, blocks, timestamps, partitions = columns[:6]
-        names: Any = (
-            topics[0].encode() if topics.count(topics[0]) == len(topics) else [name.encode() for name in topics]
-        )
-        times = [NO_TIMESTAMP if given is None else given for given in timestamps]
-        places = [NO_PARTITION if given is None else given for given in partitions]
-
-        def encode() -> bytes:
-            return frame.encode_many(spool.salt, sequence, now, names, values, keys, blocks, times, places)
-
-        data = encode()
+        draft = FrameDraft(items, start, min(FRAME_BYTES, self.limits.max_message), sequence, now)
+        data = draft.encode(spool.salt)
         if not spool.fits(len(data), sequence, now):
             self._open_segment(len(data), sequence, now)
-            data = encode()
-        spool.append(data, sequence, len(chunk), now)
-        self._next = max(self._next, sequence + len(chunk))
+            data = draft.encode(spool.salt)
+        spool.append(data, sequence, draft.count, now)
+        self._next = max(self._next, sequence + draft.count)
         self.head.words[TAIL] = spool.last
         self.head.words[NEXT] = self._next
-        return len(chunk)
+        return draft.count
 
     def _open_segment(self, size: int, sequence: int, now: int) -> None:
         self.spool.make_room(size, sequence, now)
@@ -473,9 +393,9 @@ class Lane:
         :raises OSError: the device failed; likewise.
         """
         with self.lock:
-            if self._owner and self._owner not in self._inside:
+            if self.owner and self.owner not in self._inside:
                 # Its thread was interrupted before it could say that it is done.
-                self._disown(self._owner)
+                self._disown(self.owner)
             now = self.files.boot_ns()
             if self.live and not self.closed and (self.channel.items or self.flight is not None):
                 self._watch_channel(now)
@@ -522,7 +442,7 @@ class Lane:
         flight = self.flight
         if flight is not None:
             # From the very start of the flight, what was delivered of it included: its place in the spool is [a, b).
-            items = _items_of(flight)
+            items = waiting_of(flight.run)
             while self._flight_spilled < len(items):
                 self._flight_spilled += self._append_some(
                     items, self._flight_spilled, flight.first + self._flight_spilled, items[self._flight_spilled][6]
@@ -641,99 +561,8 @@ class Lane:
     def reconsider(self) -> None:
         """Work out whether writes must look closer. The lock is held."""
         self._special = bool(
-            self.closed or self.disk_error or self._owner or self.mode in MEMORY_ONLY or (self.full and self.live)
+            self.closed or self.disk_error or self.owner or self.mode in MEMORY_ONLY or (self.full and self.live)
         )
-
-    def _admit(self, count: int) -> None:
-        """Let the write through. The lock is held.
-
-        :raises Obstacle: not now.
-        :raises NoSpace: not before there is room.
-        :raises NotAccepted: not at all.
-        """
-        if self.closed:
-            raise BufferClosed(self.closed)
-        if self.disk_error:
-            raise DiskFailed(f"the device under the buffer is broken: {self.disk_error}")
-        reason = self._obstacle(count)
-        if reason:
-            raise Obstacle(reason, self.changed.gate())
-
-    def _wait(self, hindrance: Obstacle | NoSpace, patience: Patience) -> None:
-        """Wait as far as the call may; returns when it is worth trying again. Without the lock."""
-        if isinstance(hindrance, Obstacle):
-            patience.spend(hindrance, self.changed)
-        else:
-            self._wait_for_space(hindrance, patience)
-
-    def _obstacle(self, count: int) -> str:
-        """Why a write must wait; "" where it need not."""
-        if self._owner and self._owner != get_ident():
-            return "another thread's write_many() is waiting for room"
-        if self._next + count > self._granted:
-            self.chores.set()
-            return "sequences are being reserved"
-        if self.mode in MEMORY_ONLY:
-            error = self.provider_error
-            full = self._memory_full()
-            if self.mode == "raise" and error is not None:
-                raise ProviderUnavailable(f"the provider is down: {error}") from error
-            if self.mode == "raise" and full:
-                raise BufferFull("what waits for the provider has reached channel_messages or channel_bytes")
-            if error is not None:
-                return f"the provider is down: {error}"
-            return "the provider does not keep up" if full else ""
-        if self.full and self.live:
-            try:
-                self.leave_live("the provider does not keep up")
-            except NoSpace as no_space:
-                self.full = no_space.reason
-                if not self._memory_full():
-                    return ""
-                raise
-        return ""
-
-    def _memory_full(self) -> bool:
-        waiting = len(self.channel.items) + (self.flight.open if self.flight is not None else 0)
-        return (
-            waiting >= self.limits.channel_messages
-            or self.channel.bytes + self.flight_bytes >= self.limits.channel_bytes
-        )
-
-    def _leave_live_for(self, count: int, size: int) -> None:
-        """More than memory may hold goes to disk at once. The lock is held."""
-        if not self.live or self.mode in MEMORY_ONLY:
-            return
-        limits = self.limits
-        if count > limits.channel_messages // 2 or size + count * OVERHEAD > limits.channel_bytes // 2:
-            self.leave_live("more was written at once than memory may hold")
-
-    def _wait_for_space(self, no_space: NoSpace, patience: Patience) -> None:
-        """Follow ``on_full``.
-
-        :raises BufferFull: the policy, or its time-out, says so; or there is nothing left to prune.
-        """
-        policy = self.config.on_full
-        with self.lock:
-            self.full = no_space.reason
-            self.reconsider()
-            searches = self.vain_searches
-            self.chores.set()
-        if policy == "reject":
-            raise BufferFull(f"the buffer is full: {no_space.reason}")
-        while True:
-            with self.lock:
-                if self.closed:
-                    raise BufferClosed(self.closed)
-                if self.disk_error:
-                    raise DiskFailed(f"the device under the buffer is broken: {self.disk_error}")
-                if not self.full:
-                    return
-                if policy == "prune" and self.vain_searches >= searches + 2:
-                    raise BufferFull(f"the buffer is full and nothing is left to prune: {self.full}")
-                obstacle = Obstacle(self.full, self.changed.gate())
-                self.chores.set()
-            patience.spend(obstacle, self.changed)
 
     def _disk_failed(self, error: OSError) -> DiskFailed:
         if is_broken(error):
@@ -778,6 +607,10 @@ class Lane:
             self.reconsider()
             self.changed.notify_all()
 
+    def granted(self, count: int) -> bool:
+        """Whether so many sequences are reserved. The lock is held."""
+        return self._next + count <= self._granted
+
     def check_mode(self, mode: str, backlog: int) -> None:
         """:raises ModeError: the lane cannot change to ``mode`` now."""
         if mode in MEMORY_ONLY and not self.sends:
@@ -791,23 +624,3 @@ class Lane:
 def _nobody_listens(before: str, after: str, reason: str) -> None:
     """Until the engine says who does."""
     del before, after, reason
-
-
-def _items_of(flight: Flight) -> list[Waiting]:
-    """The messages of a flight as they came."""
-    run = flight.run
-    accepted = [each.accepted for each in run.acceptances for _ in range(each.count)]
-    return [
-        (
-            topic,
-            value,
-            key,
-            block,
-            None if timestamp == NO_TIMESTAMP else timestamp,
-            None if partition == NO_PARTITION else partition,
-            at,
-        )
-        for topic, value, key, block, timestamp, partition, at in zip(
-            run.topics, run.values, run.keys, run.header_blocks, run.timestamps, run.partitions, accepted, strict=True
-        )
-    ]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from mbframework import directory as directories
 from mbframework import lockfile
+from mbframework.admission import MEMORY_ONLY
 from mbframework.engine import Engine
 from mbframework.errors import BufferLocked, ConfigurationError, NewerFormat, UnsupportedFormat
 from mbframework.files import Files
-from mbframework.lane import MEMORY_ONLY
 from mbframework.lockfile import LockFile
 from mbframework.observers import ObserverHub
 from mbframework.spool import layout

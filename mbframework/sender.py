@@ -24,12 +24,13 @@ from dataclasses import dataclass, field
 from operator import index
 from typing import TYPE_CHECKING
 
+from mbframework.admission import MEMORY_ONLY
 from mbframework.backoff import Backoff
 from mbframework.errors import MessageBufferError, ProviderUnusable, SendFailed, UnsupportedFormat
 from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.flight import Flight
-from mbframework.lane import MEMORY_ONLY, Lane
+from mbframework.lane import Lane
 from mbframework.message import Position
 from mbframework.outlet import Outlet, Retired
 from mbframework.provider import Context, Provider

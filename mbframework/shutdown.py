@@ -16,8 +16,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mbframework.admission import MEMORY_ONLY
 from mbframework.errors import FlushTimeout, SenderStuck, Undelivered
-from mbframework.lane import MEMORY_ONLY
 from mbframework.message import Message
 from mbframework.spool import head
 from mbframework.spool.writer import NoSpace
@@ -104,7 +104,7 @@ class Shutdown:
         engine, pause = self._engine, threading.Event()
         lane = engine.lane
         until = engine.files.boot_ns() + _NESTED_NS
-        while lane.put_aside() and engine.files.boot_ns() < until and engine.housekeeper.thread.is_alive():
+        while lane.aside and engine.files.boot_ns() < until and engine.housekeeper.thread.is_alive():
             lane.chores.set()
             pause.wait(0.001)
 

@@ -26,9 +26,9 @@ _LOOKS = 5000
 #: Where the main thread waits inside a buffer, holding no lock of it.
 _WAITS = {
     ("mbframework.patience", "spend"),
-    ("mbframework.lane", "make_durable"),
+    ("mbframework.durability", "reach"),
     ("mbframework.engine", "flush"),
-    ("mbframework.engine", "close"),
+    ("mbframework.shutdown", "run"),
 }
 #: Parts of this package that use buffers as any program does.
 _CALLERS = ("mbframework.cli", "mbframework.testing")

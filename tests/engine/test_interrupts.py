@@ -168,7 +168,7 @@ def test_what_is_put_aside_and_refused_is_logged_and_harms_nobody(
         with lane.lock:
             for _ in range(400):
                 buffer.write("t", bytes(1000))
-        eventually(lambda: not lane._nested, "the end of what was put aside")
+        eventually(lambda: not lane.aside, "the end of what was put aside")
         refused = [record for record in caplog.records if "was not accepted: the buffer is full" in record.message]
         assert buffer.status().accepted == 401 - len(refused)
         assert len(refused) > 100
