@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mbframework.spool import head
-from mbframework.spool.recovery import Survey, exits_of
+from mbframework.spool.survey import Survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def accounts_of(known: Survey, *, running: bool = True) -> Accounts:
     lost_linger = top.lost_linger if top else 0
     unspooled = known.lost_unspooled
     # Without a head the writer's own count is gone: what left and what is here is what is known.
-    accepted = exits_of(slot) + spooled
+    accepted = slot.exits + spooled
     if top is not None:
         accepted = top.accepted
         if known.live is not None and not known.clean:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from mbframework.channel import OVERHEAD
 from mbframework.errors import BufferClosed, BufferFull, DiskFailed, ProviderUnavailable
 from mbframework.patience import Obstacle, Patience
-from mbframework.spool.writer import NoSpace
+from mbframework.spool.prepared import NoSpace
 
 if TYPE_CHECKING:
     from mbframework.lane import Lane

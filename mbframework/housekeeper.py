@@ -26,8 +26,9 @@ from mbframework.files import Files, is_broken, is_full
 from mbframework.lane import Lane
 from mbframework.ledger import Ledger
 from mbframework.spool import recovery, retention
-from mbframework.spool.recovery import Found
-from mbframework.spool.writer import NoSpace, Segment
+from mbframework.spool.prepared import NoSpace
+from mbframework.spool.segment import Segment
+from mbframework.spool.survey import Found
 
 if TYPE_CHECKING:
     from mbframework.config import Config

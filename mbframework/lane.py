@@ -41,8 +41,9 @@ from mbframework.intake import Item, Limits
 from mbframework.patience import Obstacle, Patience, Wait, WouldWait
 from mbframework.spool import frame, head, layout
 from mbframework.spool.headfile import ACKNOWLEDGED, HEARTBEAT, NEXT, SEGMENT, TAIL, HeadFile
+from mbframework.spool.prepared import NoSpace
 from mbframework.spool.segment_header import SegmentHeader
-from mbframework.spool.writer import NoSpace, SpoolWriter
+from mbframework.spool.writer import SpoolWriter
 from mbframework.wakeup import Broadcast, Wakeup
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 
 from mbframework.lane import Lane
-from mbframework.spool.writer import NoSpace
+from mbframework.spool.prepared import NoSpace
 
 _LONGEST_WAIT = 1.0
 _RETRY_WAIT = 0.05

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mbframework.deadletters import DeadLetters
-from mbframework.errors import SendFailed
+from mbframework.errors import SendFailed, UnsupportedFormat
 from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.flight import Flight
@@ -227,7 +227,7 @@ class Outlet:
                 return
             self.ledger.lose(position, gap.next, gap.ordinal)
         if gap.lost:
-            self._lost(position, gap.next, gap.lost, "unreadable or missing on disk")
+            self._lost(position, gap.next, gap.lost, gap.reason)
 
     def _missed(self, position: int, until: int | None) -> None:
         """Nothing is to be read although the writer, in this process, says that there is."""
@@ -343,7 +343,7 @@ class Outlet:
         reasons = {i: self._events.scrub(rejected[index]) for i, index in enumerate(chosen)}
         try:
             stored, full = self.dead.add(batch, reasons)
-        except OSError as error:
+        except (OSError, UnsupportedFormat) as error:
             return f"the dead letters cannot be stored: {error}"
         with self.ledger.lock:
             self._check(epoch)
@@ -353,7 +353,11 @@ class Outlet:
             sequence, topic, why = batch.sequences[i], batch.topics[i], reasons[i]
             self._events.tell("dead", sequence=sequence, topic=topic, reason=why)
             self._events.observe("dead", sequence=sequence, topic=topic, reason=why)
-        return f"the dead letters are full ({full}): raise dead_total_size, or move them away" if full else ""
+        return (
+            f"the dead letters are full ({full}): raise dead_total_size, or use mb dead replay or mb dead drop"
+            if full
+            else ""
+        )
 
     def _rejected_in_row(
         self, flight: Flight, indices: Sequence[int], rejected: Mapping[int, str], arrived: set[int]

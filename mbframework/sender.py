@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("mbframework.sender")
 _IDLE_WAIT = 0.05
 _IDLE_CALL_NS = 10**9
+_READ_AGAIN = 1.0
 #: The fingerprint of a destination that is not known.
 UNKNOWN_DESTINATION = bytes(32)
 
@@ -161,7 +162,8 @@ class Sender:
                 except UnsupportedFormat as error:
                     self._block(f"the spool goes on in a format of a newer release: {error}")
                 except OSError as error:
-                    self._block(f"the buffer's directory cannot be read: {error}")
+                    # Soon, since of a page that the device goes on refusing the reader gives up only that page.
+                    self._block(f"the buffer's directory cannot be read: {error}", _READ_AGAIN)
         except Retired:
             _log.info("lane %s: the sender returned after the buffer had given it up", self.context.lane)
         except BaseException:
@@ -356,12 +358,12 @@ class Sender:
         self._leave_live(text)
         self._pause(wait)
 
-    def _block(self, why: str) -> None:
+    def _block(self, why: str, longest: float = math.inf) -> None:
         """A person is needed. Attempts go on, at long intervals, since the far side may be mended."""
         why = self.source.scrub(why)
         news = self.outlet.blocked != why
         self.outlet.blocked = why
-        wait = self.config.retry_wait_max
+        wait = min(self.config.retry_wait_max, longest)
         self._note(why, wait, uncertain=False)
         if news:
             self.events.tell("blocked", reason=why)

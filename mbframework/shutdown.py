@@ -20,7 +20,7 @@ from mbframework.admission import MEMORY_ONLY
 from mbframework.errors import FlushTimeout, SenderStuck, Undelivered
 from mbframework.message import Message
 from mbframework.spool import head
-from mbframework.spool.writer import NoSpace
+from mbframework.spool.prepared import NoSpace
 
 if TYPE_CHECKING:
     from mbframework.engine import Engine

@@ -6,9 +6,10 @@ here cost nothing. ``bury()`` closes what the code under test left open, since a
 
 from __future__ import annotations
 
+import errno
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mbframework.files import Files, Map
@@ -158,6 +159,55 @@ class FaultyFiles(Files):
 
     def boot_id(self) -> bytes:
         return self.boot
+
+
+class BadSectors(Files):
+    """A device that does not give some pages of some files: always, or so many times."""
+
+    def __init__(self) -> None:
+        self._refused: dict[tuple[int, int], int] = {}
+        self._paths: dict[int, str] = {}
+        #: Whether it fails as a whole: no sync either.
+        self.gone = False
+        self.refusals = 0
+        self._passed = 0
+
+    def refuse(self, path: str, pages: Iterable[int], times: int = 1 << 30) -> None:
+        """Refuse to read these pages of a file the next ``times`` times."""
+        inode = os.lstat(path).st_ino
+        for page in pages:
+            self._refused[inode, page] = times
+            self._paths[inode] = path
+
+    def overwrite(self) -> None:
+        """Put zeros where it refuses, and refuse no more."""
+        for inode, page in self._refused:
+            with open(self._paths[inode], "r+b") as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(page * _PAGE)
+                file.write(bytes(max(0, min(_PAGE, size - page * _PAGE))))
+        self._refused.clear()
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        inode = os.fstat(fd).st_ino
+        for (of, page), times in self._refused.items():
+            if of == inode and times and page * _PAGE < offset + size and offset < (page + 1) * _PAGE:
+                self._refused[of, page] = times - 1
+                self.refusals += 1
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().pread(fd, size, offset)
+
+    def sync_directory(self, path: str) -> None:
+        if self.gone:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        super().sync_directory(path)
+
+    def boot_ns(self) -> int:
+        return super().boot_ns() + self._passed
+
+    def let_pass(self, seconds: float) -> None:
+        """Set the clock ahead."""
+        self._passed += int(seconds * 1e9)
 
 
 class FadingFiles(FaultyFiles):

@@ -26,20 +26,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import Struct
 
-from mbframework.spool.layout import (
-    FORMAT_MAJOR,
-    FORMAT_MINOR,
-    HEAD_MAGIC,
-    ID_SIZE,
-    LIVE_MAGIC,
-    SLOT_COUNT,
-    SLOT_STRIDE,
-    U64_LIMIT,
-    check_version,
-    close_record,
-    newest_slot,
-    open_slot,
-)
+from mbframework.spool.layout import HEAD_MAGIC, ID_SIZE, LIVE_MAGIC, SLOT_COUNT, SLOT_STRIDE, U64_LIMIT
+from mbframework.spool.record import SlotFormat, newest_slot
 
 #: The writer stopped in order: nothing after this slot was accepted.
 CLEAN = 1
@@ -60,13 +48,14 @@ LIVE_TAIL = LIVE_PAGE + 64
 LIVE_HEARTBEAT = LIVE_PAGE + 72
 LIVE_SLEEPING = LIVE_PAGE + 80
 
-_FIELDS = Struct("<4sHHQ16s16s16s15Qq2QII32s260x")
 _LIVE = Struct("<8s16s16s6Q")
 
 
 @dataclass(slots=True, kw_only=True)
 class HeadSlot:
-    """One slot. ``next``, ``reserved_until`` (synced before any sequence from it on is given out), ``run_first``,
+    """One slot, its fields in the order of the bytes.
+
+    ``next``, ``reserved_until`` (synced before any sequence from it on is given out), ``run_first``,
     ``synced_sequence``, ``checkpoint_sequence`` and ``floor`` are sequences; ``synced_segment`` and
     ``checkpoint_segment`` are the first sequences of segments, and the offsets beside them bytes; ``ordinal``
     and ``floor_ordinal`` count spooled messages; ``lost_live``, ``lost_linger`` and ``accepted`` are accounts.
@@ -104,48 +93,10 @@ class HeadSlot:
 
         :raises ValueError: a field is out of its range.
         """
-        counts = (
-            self.next,
-            self.reserved_until,
-            self.run_first,
-            self.ordinal,
-            self.synced_segment,
-            self.synced_offset,
-            self.synced_sequence,
-            self.checkpoint_segment,
-            self.checkpoint_offset,
-            self.checkpoint_sequence,
-            self.floor,
-            self.floor_ordinal,
-            self.lost_live,
-            self.lost_linger,
-            self.accepted,
-        )
-        others = (self.generation, self.boot_ns, self.epoch)
-        if min(counts + others) < 0 or max(counts + others) >= U64_LIMIT:
-            raise ValueError(f"a number of {self} is not within 0 to 2^63 - 1")
-        if {len(self.buffer_id), len(self.run), len(self.boot_id)} != {ID_SIZE}:
-            raise ValueError(f"buffer id, run and boot id; expected {ID_SIZE} bytes each")
-        if len(self.destination) != FINGERPRINT_SIZE:
-            raise ValueError(f"fingerprint of {len(self.destination)} bytes; expected {FINGERPRINT_SIZE}")
-        return close_record(
-            _FIELDS.pack(
-                HEAD_MAGIC,
-                FORMAT_MAJOR,
-                FORMAT_MINOR,
-                self.generation,
-                self.buffer_id,
-                self.run,
-                self.boot_id,
-                *counts,
-                self.wall_ns,
-                self.boot_ns,
-                self.epoch,
-                self.flags,
-                self.incompatible,
-                self.destination,
-            )
-        )
+        return _SLOT.pack(self)
+
+
+_SLOT = SlotFormat(HeadSlot, HEAD_MAGIC, "the head", "Q 16s16s16s 15Q q2Q2I 32s 260x")
 
 
 @dataclass(slots=True)
@@ -168,41 +119,7 @@ def unpack_slot(buf512: bytes) -> HeadSlot | None:
 
     :raises UnsupportedFormat: intact, of another major version or with an unknown feature.
     """
-    if not open_slot(buf512, HEAD_MAGIC, "the head"):
-        return None
-    fields = _FIELDS.unpack_from(buf512)
-    _, _, _, generation, buffer_id, run, boot_id, *counts = fields[:-6]
-    wall_ns, boot_ns, epoch, flags, incompatible, destination = fields[-6:]
-    check_version("the head", FORMAT_MAJOR, incompatible)
-    if max(generation, boot_ns, epoch, *counts) >= U64_LIMIT:
-        return None
-    return HeadSlot(
-        generation=generation,
-        buffer_id=buffer_id,
-        run=run,
-        boot_id=boot_id,
-        next=counts[0],
-        reserved_until=counts[1],
-        run_first=counts[2],
-        ordinal=counts[3],
-        synced_segment=counts[4],
-        synced_offset=counts[5],
-        synced_sequence=counts[6],
-        checkpoint_segment=counts[7],
-        checkpoint_offset=counts[8],
-        checkpoint_sequence=counts[9],
-        floor=counts[10],
-        floor_ordinal=counts[11],
-        lost_live=counts[12],
-        lost_linger=counts[13],
-        accepted=counts[14],
-        wall_ns=wall_ns,
-        boot_ns=boot_ns,
-        epoch=epoch,
-        flags=flags,
-        incompatible=incompatible,
-        destination=destination,
-    )
+    return _SLOT.unpack(buf512)
 
 
 def newest(buf: bytes) -> tuple[HeadSlot | None, int, bool]:

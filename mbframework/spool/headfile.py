@@ -84,10 +84,19 @@ class HeadFile:
         path = os.path.join(directory, layout.HEAD_FILE)
         if exists:
             slots = SlotFile.open(files, path, durable)
-            slots.write(slot.pack())
-            slots.sync()
         else:
             slots = SlotFile.create(files, path, head.HEAD_FILE_SIZE, slot.pack())
+        try:
+            if exists:
+                slots.write(slot.pack())
+                slots.sync()
+            return cls._started(files, slots, slot, mapped=mapped)
+        except BaseException:
+            slots.close()
+            raise
+
+    @classmethod
+    def _started(cls, files: Files, slots: SlotFile, slot: HeadSlot, *, mapped: bool) -> HeadFile:
         page = LivePage(slot.run, slot.boot_id, slot.next, 0, 0, 0, files.boot_ns(), 0)
         files.pwrite(slots.fd, head.pack_live(page), head.LIVE_PAGE)
         # The words are stored in the host's byte order, and the file is little-endian.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import bisect
 import errno
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
 from mbframework.files import Files
 from mbframework.spool import layout, segment_header
@@ -20,8 +21,7 @@ _NO_FILE = frozenset({errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO})
 _LISTINGS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A segment file: its first sequence, and its name when last listed."""
 
     first: int
@@ -34,10 +34,11 @@ class Entry:
 
 
 class SegmentIndex:
-    """A listing that is made again only when asked."""
+    """A listing that is made again only when asked. ``pread`` reads the headers, in place of :meth:`Files.pread`."""
 
-    def __init__(self, files: Files, directory: str) -> None:
+    def __init__(self, files: Files, directory: str, pread: Callable[[int, int, int], bytes] | None = None) -> None:
         self._files = files
+        self._pread = pread or files.pread
         self.directory = directory
         self.entries: list[Entry] = []
         self._prepared: dict[str, int] = {}
@@ -78,18 +79,27 @@ class SegmentIndex:
             if known is None or kind == "P" or known.name.startswith("N"):
                 found[number] = Entry(number, name)
         self._prepared = prepared
-        self.entries = sorted(found.values(), key=lambda entry: entry.first)
+        self.entries = sorted(found.values())
         return complete
+
+    def place_after(self, sequence: int) -> int:
+        """The place in ``entries`` of the first segment that begins after ``sequence``; their number: there is none."""
+        return bisect.bisect_right(self.entries, sequence, key=lambda entry: entry.first)
 
     def at_or_before(self, sequence: int) -> Entry | None:
         """The last segment that begins at or before ``sequence``."""
-        place = bisect.bisect_right(self.entries, sequence, key=lambda entry: entry.first)
+        place = self.place_after(sequence)
         return self.entries[place - 1] if place else None
 
     def after(self, sequence: int) -> Entry | None:
         """The first segment that begins after ``sequence``."""
-        place = bisect.bisect_right(self.entries, sequence, key=lambda entry: entry.first)
+        place = self.place_after(sequence)
         return self.entries[place] if place < len(self.entries) else None
+
+    def is_sealed(self, first: int) -> bool:
+        """Whether the segment that begins at ``first`` was sealed when it was listed."""
+        entry = self.at_or_before(first)
+        return entry is not None and entry.first == first and entry.sealed
 
     def open(self, entry: Entry) -> tuple[int, SegmentHeader] | None:
         """A descriptor for reading and the header; None where the file is gone or its header is damaged.
@@ -98,18 +108,12 @@ class SegmentIndex:
         """
         for name in (entry.name, layout.unsealed_name(entry.first), layout.sealed_name(entry.first)):
             try:
-                fd = self._files.open(os.path.join(self.directory, name), write=False)
+                opened = self._open(name)
             except FileNotFoundError:
                 continue
-            except OSError as error:
-                if error.errno in _NO_FILE:
-                    return None
-                raise
-            try:
-                header = segment_header.unpack(self._files.pread(fd, segment_header.SEGMENT_HEADER_SIZE, 0))
-            except BaseException:
-                self._files.close(fd)
-                raise
+            if opened is None:
+                return None
+            fd, header = opened
             if header is not None and header.first == entry.first:
                 return fd, header
             self._files.close(fd)
@@ -126,6 +130,16 @@ class SegmentIndex:
 
     def _first_of(self, name: str) -> int | None:
         """The first sequence of a prepared file that has been activated. Raises OSError."""
+        opened = self._open(name)
+        if opened is None:
+            return None
+        fd, header = opened
+        self._files.close(fd)
+        return None if header is None else header.first
+
+    def _open(self, name: str) -> tuple[int, SegmentHeader | None] | None:
+        """A descriptor for reading, and the header, None where it is damaged; None where the name is not that of a
+        file. Raises UnsupportedFormat, OSError."""
         try:
             fd = self._files.open(os.path.join(self.directory, name), write=False)
         except OSError as error:
@@ -133,7 +147,7 @@ class SegmentIndex:
                 return None
             raise
         try:
-            header = segment_header.unpack(self._files.pread(fd, segment_header.SEGMENT_HEADER_SIZE, 0))
-        finally:
+            return fd, segment_header.unpack(self._pread(fd, segment_header.SEGMENT_HEADER_SIZE, 0))
+        except BaseException:
             self._files.close(fd)
-        return None if header is None else header.first
+            raise

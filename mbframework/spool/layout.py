@@ -8,12 +8,8 @@ are bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from struct import Struct
-from typing import Final, Protocol, TypeVar
-from zlib import crc32
-
-from mbframework.errors import UnsupportedFormat
+from typing import Final
 
 FORMAT_MAJOR: Final = 1
 FORMAT_MINOR: Final = 0
@@ -66,10 +62,6 @@ SLOT_SIZE: Final = 512
 SLOT_STRIDE: Final = 4096
 SLOT_COUNT: Final = 3
 
-_SLOT_START = Struct("<4sHH")
-_U32 = Struct("<I")
-_S = TypeVar("_S", bound="Slot")
-
 
 def align8(n: int) -> int:
     """``n`` rounded up to a multiple of 8."""
@@ -102,71 +94,6 @@ def parse_name(name: str) -> tuple[str, int] | None:
         number = int(match[1], 16)
         return ("N", number) if number else None
     return None
-
-
-def check_version(thing: str, major: int, incompatible: int = 0) -> None:
-    """Refuse what is intact but not of this format.
-
-    :raises UnsupportedFormat: the major version, or a bit of ``incompatible``, is unknown.
-    """
-    if major != FORMAT_MAJOR:
-        raise UnsupportedFormat(
-            f"{thing} has format {major}; this release reads format {FORMAT_MAJOR}: "
-            "open it with the release that wrote it"
-        )
-    if incompatible:
-        raise UnsupportedFormat(
-            f"{thing} needs features {incompatible:#x}, of which this release knows none: "
-            "open it with the release that wrote it"
-        )
-
-
-class Slot(Protocol):
-    """What :func:`newest_slot` asks of a slot."""
-
-    @property
-    def generation(self) -> int:
-        """Rises with every slot that is written; the highest valid one counts."""
-
-
-def close_record(fields: bytes) -> bytes:
-    """``fields`` followed by their unsalted CRC: the ending of segment headers and slots."""
-    return fields + _U32.pack(crc32(fields))
-
-
-def record_is_intact(record: bytes) -> bool:
-    """Whether ``record`` ends with the CRC of what stands before it."""
-    return len(record) > 4 and _U32.pack(crc32(record[:-4])) == record[-4:]
-
-
-def open_slot(buf: bytes, magic: bytes, thing: str) -> bool:
-    """Whether ``buf`` is an intact slot of this kind.
-
-    :raises UnsupportedFormat: it is intact, and its major version unknown.
-    """
-    if len(buf) != SLOT_SIZE or not buf.startswith(magic) or not record_is_intact(buf):
-        return False
-    check_version(thing, _SLOT_START.unpack_from(buf)[1])
-    return True
-
-
-def newest_slot(buf: bytes, unpack: Callable[[bytes], _S | None]) -> tuple[_S | None, int, bool]:
-    """The valid slot with the highest generation, its index (0 where there is none), and whether any slot is
-    invalid: then a reader that races a writer reads again. All zeros, or past the end, is empty, not invalid.
-
-    :raises UnsupportedFormat: any slot is intact but unknown: which one is newest cannot be said.
-    """
-    newest: _S | None = None
-    index = 0
-    any_invalid = False
-    for number in range(SLOT_COUNT):
-        raw = buf[number * SLOT_STRIDE : number * SLOT_STRIDE + SLOT_SIZE]
-        slot = unpack(raw)
-        if slot is None:
-            any_invalid = any_invalid or any(raw)
-        elif newest is None or slot.generation > newest.generation:
-            newest, index = slot, number
-    return newest, index, any_invalid
 
 
 def _sequence(first: int) -> int:

@@ -5,9 +5,10 @@ Promises
 - Reads with ``pread`` only, so that a file that is cut meanwhile is a short read and never a fault.
 - What :meth:`SpoolReader.read` returns is a run without gaps in its sequences and ordinals. What is missing is
   returned on its own, as a :class:`Gap` that says how many messages were lost there.
-- At the growing end of the last segment an invalid frame means *not yet*, unless an intact one stands behind it;
-  anywhere else it is damage, and the next intact frame is searched for.
+- At the growing end of the last segment, which is not sealed, an invalid frame means *not yet*, unless an intact one
+  stands behind it; anywhere else it is damage, and the next intact frame is searched for.
 - A file that is being renamed may be missing from a listing: nothing is called lost before a second one agrees.
+- What the device refuses to read raises, and is damage once it is given up: see :mod:`~mbframework.spool.sectors`.
 - Memory: one window of ``_WINDOW`` bytes, or one frame where that is larger.
 
 One thread at a time.
@@ -24,7 +25,9 @@ from mbframework.files import Files
 from mbframework.spool import frame, layout, segment_header
 from mbframework.spool.frame import Columns, FrameHeader
 from mbframework.spool.index import Entry, SegmentIndex
+from mbframework.spool.sectors import Sectors
 from mbframework.spool.segment_header import SegmentHeader, wall_of
+from mbframework.spool.walk import find_frame
 
 _WINDOW = 1 << 20
 _SMALL = 1 << 16
@@ -39,11 +42,12 @@ class _Signal(Enum):
 
 class Gap(NamedTuple):
     """Nothing can be read at the position asked for: go on at ``next``, where ``ordinal`` is the ordinal;
-    ``lost`` messages that had been spooled between are gone. 0: there never were any."""
+    ``lost`` messages that had been spooled between are gone, for this ``reason``. 0: there never were any."""
 
     next: int
     ordinal: int
     lost: int
+    reason: str = "unreadable or missing on disk"
 
 
 class Acceptance(NamedTuple):
@@ -86,10 +90,12 @@ class SpoolReader:
 
     def __init__(self, files: Files, directory: str) -> None:
         self._files = files
-        self.index = SegmentIndex(files, directory)
+        self._sectors = Sectors(files, directory)
+        self.index = SegmentIndex(files, directory, self._sectors.pread)
         self._fd = -1
         self._header: SegmentHeader | None = None
         self._end: int | None = None  # one past the segment's last sequence, where known
+        self._stored = False  # whether nothing is stored in the segment any more
         self._offset = 0
         self._at = 0  # sequence at _offset
         self._suspect = -1  # offset of a frame with an intact one behind it, looked at again before it is damage
@@ -107,7 +113,7 @@ class SpoolReader:
         :param until: one past the last sequence that is known to be there; None: unknown.
         :param hint: (segment, offset) of a frame at or before ``next_``.
         :raises UnsupportedFormat: written by a newer release.
-        :raises OSError: the device failed.
+        :raises OSError: the device failed, or refuses to give what stands there: ask again in a second or later.
         """
         if until is not None and next_ >= until:
             return None
@@ -116,7 +122,8 @@ class SpoolReader:
         while len(run) < max_messages and size < max_bytes:
             try:
                 found = self._seek(run.end, ordinal + len(run), until, hint)
-            except UnsupportedFormat:
+            except (UnsupportedFormat, OSError):
+                # What was read already goes out first.
                 if len(run):
                     return run
                 raise
@@ -240,9 +247,9 @@ class SpoolReader:
         if opened is None:
             return False
         self._fd, self._header = opened
-        self._end = self._end_of(self._header)
-        self._suspect = -1
+        self._end, self._stored, self._suspect = None, entry.sealed, -1
         self._rewind(self._header)
+        self._end = self._end_of(self._header)
         return True
 
     def _end_of(self, header: SegmentHeader) -> int | None:
@@ -327,7 +334,11 @@ class SpoolReader:
             if self._end is not None:
                 self._window = b""
                 return _Signal.AGAIN
-        if not later:
+        if not later and not self._stored:
+            if self.index.is_sealed(header.first):
+                # Sealed since it was opened: everything is stored by now.
+                self._stored, self._window = True, b""
+                return _Signal.AGAIN
             if until is None or next_ >= until:
                 self._window = b""
                 return None
@@ -347,7 +358,7 @@ class SpoolReader:
             return None
         whole = found is not None and found.first == self._at
         behind = frame.next_offset(self._offset, found.length) if found is not None and whole else self._offset
-        if find_frame(self._files, self._fd, header.salt, behind, self._at, None) is None:
+        if find_frame(self._sectors.pread, self._fd, header.salt, behind, self._at, None) is None:
             return None
         # By the time that one was stored, this one had been: look again.
         self._suspect = self._offset
@@ -355,7 +366,7 @@ class SpoolReader:
 
     def _resynchronise(self, header: SegmentHeader, next_: int, ordinal: int) -> Gap | _Signal | None:
         """Search an intact frame beyond the damage; without one, the rest of the segment is lost."""
-        survivor = find_frame(self._files, self._fd, header.salt, self._offset, self._at, self._end)
+        survivor = find_frame(self._sectors.pread, self._fd, header.salt, self._offset, self._at, self._end)
         if survivor is not None:
             offset, intact = survivor
             return self._skip_to(next_, ordinal, intact.first, offset)
@@ -363,7 +374,7 @@ class SpoolReader:
             self._at = self._end
             if next_ >= self._end:
                 return _Signal.DONE
-            return Gap(self._end, ordinal + self._end - next_, self._end - next_)
+            return self._gap(next_, ordinal, self._end, None)
         return self._leap(next_, ordinal)
 
     def _listing_has_changed(self) -> bool:
@@ -372,11 +383,17 @@ class SpoolReader:
         return before != [entry.first for entry in self.index.entries]
 
     def _skip_to(self, next_: int, ordinal: int, to: int, offset: int) -> Gap | _Signal:
+        gap = self._gap(next_, ordinal, to, offset)
         self._offset, self._at, self._frame = offset, to, None
-        if to <= next_:
-            # The damage lies in front of the position: it was told of when the position went past it.
-            return _Signal.AGAIN
-        return Gap(to, ordinal + to - next_, to - next_)
+        # Damage that lies in front of the position was told of when the position went past it.
+        return _Signal.AGAIN if to <= next_ else gap
+
+    def _gap(self, next_: int, ordinal: int, to: int, offset: int | None) -> Gap:
+        """What is lost up to sequence ``to``, which stands at ``offset`` (None: behind the end)."""
+        gap = Gap(to, ordinal + to - next_, to - next_)
+        if self._sectors.given_up(self._fd, self._offset, offset):
+            return gap._replace(reason="the device cannot read what is on disk")
+        return gap
 
     def _frame_header(self) -> FrameHeader | None:
         header = self._header
@@ -398,7 +415,7 @@ class SpoolReader:
         try:
             if not 0 <= offset < self._files.fstat(fd).st_size:
                 return None
-            found = frame.read_header(self._files.pread(fd, frame.HEADER_SIZE, offset), 0, header.salt)
+            found = frame.read_header(self._sectors.pread(fd, frame.HEADER_SIZE, offset), 0, header.salt)
         finally:
             self._files.close(fd)
         return None if found is None else found.first + found.count
@@ -409,31 +426,6 @@ class SpoolReader:
         if start < 0 or start + size > len(self._window):
             # Small at the growing end, larger while there is a backlog to go through.
             self._span = min(2 * self._span, _WINDOW) if self._window else _SMALL
-            self._base = offset
-            self._window = self._files.pread(self._fd, max(size, self._span), offset)
+            window = self._sectors.pread(self._fd, max(size, self._span), offset, size)
+            self._base, self._window = offset, window
         return self._window
-
-
-def find_frame(
-    files: Files, fd: int, salt: int, start: int, at: int, end: int | None
-) -> tuple[int, FrameHeader] | None:
-    """The first whole, intact frame (or seal) at or after offset ``start`` whose sequences lie in [at, end]."""
-    offset = layout.align8(start)
-    while True:
-        window = files.pread(fd, _WINDOW, offset)
-        if len(window) < frame.HEADER_SIZE:
-            return None
-        place = frame.find_marker(window, 0)
-        while 0 <= place <= len(window) - frame.HEADER_SIZE:
-            header = frame.read_header(window, place, salt)
-            if (
-                header is not None
-                and header.first >= at
-                and (end is None or header.first + header.count <= end)
-                and frame.decode(files.pread(fd, header.length, offset + place), 0, salt, header) is not None
-            ):
-                return offset + place, header
-            place = frame.find_marker(window, place + 8)
-        # A marker in the last bytes is looked at again with what follows it.
-        step = len(window) - frame.HEADER_SIZE + 1 if place < 0 else place
-        offset += max(8, step & ~7)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mbframework.spool.writer import Segment
+from mbframework.spool.segment import Segment
 
 
 def sealed(segment: Segment) -> bool:

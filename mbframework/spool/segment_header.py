@@ -29,10 +29,8 @@ from mbframework.spool.layout import (
     ID_SIZE,
     SEGMENT_MAGIC,
     U64_LIMIT,
-    check_version,
-    close_record,
-    record_is_intact,
 )
+from mbframework.spool.record import check_version, close_record, record_is_intact
 
 SEGMENT_HEADER_SIZE = 256
 #: Bytes of UTF-8.

@@ -23,123 +23,18 @@ import contextlib
 import errno
 import os
 import threading
-import zlib
 from collections import deque
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from mbframework.files import Files, Map, is_full
-from mbframework.spool import frame, layout, seal
+from mbframework.files import Files
+from mbframework.spool import frame, layout
+from mbframework.spool.prepared import MiB, NoSpace, Prepared
+from mbframework.spool.segment import Active, Segment, seal_room
 from mbframework.spool.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 
-if TYPE_CHECKING:
-    from mbframework.spool.recovery import Found
-
-MiB = 1 << 20
-_CHUNK = 256 * 1024
 #: Retired segments whose files stay open until they are sealed.
 _HELD_OPEN = 8
-
-
-class NoSpace(Exception):
-    """The limit or the device is full; ``reason`` says which. Nothing was written."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-@dataclass(slots=True)
-class Segment:
-    """What the writer and its monitors know of one segment file."""
-
-    name: str
-    first: int
-    ordinal: int
-    previous_end: int
-    size: int
-    #: One past the last sequence; None while active.
-    end: int | None
-    header: SegmentHeader
-
-    @classmethod
-    def of(cls, found: Found) -> Segment:
-        """A segment that an earlier opening left."""
-        header = found.header
-        return cls(found.entry.name, header.first, header.ordinal, header.previous_end, found.size, found.end, header)
-
-
-class Prepared:
-    """A reserved file that has a name and a salt, and zeros where its header will be."""
-
-    __slots__ = ("fd", "filling", "in_flight", "map", "name", "salt", "size", "stop", "store")
-
-    def __init__(
-        self, name: str, fd: int, size: int, salt: int, store: Callable[[slice, bytes], None], map_: Map | None
-    ):
-        self.name = name
-        self.fd = fd
-        self.size = size
-        self.salt = salt
-        self.store = store
-        self.map = map_
-        #: Offset of the chunk of zeros being written, or None; see :meth:`usable_until`.
-        self.in_flight: int | None = None
-        self.stop = False
-        #: Held while the file is filled: its descriptor must stay what it is.
-        self.filling = threading.Lock()
-
-    def fill(self, files: Files) -> None:
-        """Write zeros from the front to the end, until told to stop. The order of the two stores below and
-        in :meth:`usable_until` is what keeps a chunk from landing on a frame."""
-        with self.filling:
-            try:
-                for start in range(0, self.size, _CHUNK):
-                    self.in_flight = start
-                    if self.stop:
-                        break
-                    files.fill(self.fd, start, min(start + _CHUNK, self.size))
-            finally:
-                # Where the device refused, the file is as good as one that was not filled.
-                self.in_flight = None
-
-    def usable_until(self) -> int:
-        """Stop the filling; bytes below the result may be stored to at once."""
-        self.stop = True
-        in_flight = self.in_flight
-        return self.size if in_flight is None else in_flight
-
-    def ready(self) -> bool:
-        """Whether activating it now leaves enough room below the chunk in flight."""
-        in_flight = self.in_flight
-        return in_flight is None or in_flight >= MiB
-
-
-class Active:
-    """An activated segment: one that takes frames, or has just ceased to."""
-
-    __slots__ = (
-        "created", "file", "first_accepted", "frames", "last_accepted", "named", "room", "segment", "suspect", "synced",
-        "tail",
-    )  # fmt: skip
-
-    def __init__(self, segment: Segment, file: Prepared, created: int, room: int) -> None:
-        self.segment = segment
-        self.file = file
-        self.created = created
-        self.tail = layout.FIRST_FRAME
-        self.frames = 0
-        self.first_accepted = 0
-        self.last_accepted = 0
-        #: Bytes at the end that are kept for the seal.
-        self.room = room
-        #: Whether the file has left its prepared name, durably.
-        self.named = False
-        #: Bytes below it are on the device; ``suspect``: a sync failed, and those above may not be stored by another.
-        self.synced = 0
-        self.suspect = False
 
 
 @dataclass(slots=True)
@@ -275,13 +170,11 @@ class SpoolWriter:
         self.retired.append(active)
         if len(self.retired) > _HELD_OPEN and active.file.in_flight is None:
             # Sealing does not keep up: descriptors and maps must not pile up meanwhile.
-            self._release(active.file)
+            active.file.release(self.files)
 
     def _discard(self, active: Active) -> None:
         self.remove(active.segment)
-        active.file.stop = True
-        with active.file.filling:
-            self._release(active.file)
+        active.file.stop_and_release(self.files)
         # On a device that refuses this, recovery removes it.
         with contextlib.suppress(OSError):
             self.files.unlink(os.path.join(self.directory, active.segment.name))
@@ -294,6 +187,10 @@ class SpoolWriter:
         """Bytes on disk of all segments, the prepared one included."""
         prepared = self.prepared
         return sum(segment.size for segment in self.segments) + (prepared.size if prepared else self._preparing)
+
+    def size_from(self, sequence: int) -> int:
+        """Bytes of the segments that hold something from ``sequence`` on. The lock is held."""
+        return sum(each.size for each in self.segments if each.end is None or each.end > sequence)
 
     def remove(self, segment: Segment) -> None:
         """Forget a segment whose file is gone."""
@@ -330,7 +227,7 @@ class SpoolWriter:
             lane=self.identity.lane,
         )
         segment = Segment(file.name, first, self.ordinal, end, file.size, None, header)
-        active = Active(segment, file, now, _seal_room(file.size))
+        active = Active(segment, file, now, seal_room(file.size))
         active.first_accepted = accepted
         where, raw, longer = slice(0, SEGMENT_HEADER_SIZE), header.pack(), [*segments, segment]
         limit, roll_at = min(file.usable_until(), file.size - active.room), now + self.limits.segment_age_ns
@@ -343,7 +240,7 @@ class SpoolWriter:
         except (OSError, NoSpace):
             self.active, self.segments, self.end = None, segments, end
             self._limit = self._tail = 0
-            self._release(file)
+            file.release(self.files)
             self.files.unlink(os.path.join(self.directory, file.name))
             raise
         except BaseException:
@@ -354,15 +251,15 @@ class SpoolWriter:
     def _take_prepared(self, need: int) -> Prepared:
         file = self.prepared
         wanted = need + layout.FIRST_FRAME
-        if file is not None and wanted + _seal_room(file.size) <= file.size and file.ready():
+        if file is not None and wanted + seal_room(file.size) <= file.size and file.ready():
             in_flight = file.in_flight
             if in_flight is None or wanted <= in_flight:
                 self.prepared = None
                 return file
-        size = max(self.limits.segment_size, wanted + _seal_room(wanted) + layout.FIRST_FRAME)
+        size = max(self.limits.segment_size, wanted + seal_room(wanted) + layout.FIRST_FRAME)
         self.check_room(size)
         self.counters.inline_prepared += 1
-        return self._reserve(size)
+        return Prepared.reserve(self.files, self.directory, size, mapped=self.mapped)
 
     def check_room(self, size: int) -> None:
         """:raises NoSpace: where ``size`` more bytes would pass a limit."""
@@ -372,39 +269,6 @@ class SpoolWriter:
             raise NoSpace(f"max_segments of {self.limits.max_segments} is reached")
         if self.files.free_bytes(self.directory) - size < self.limits.min_free:
             raise NoSpace(f"the device has less than min_free ({self.limits.min_free} bytes) left")
-
-    def _reserve(self, size: int) -> Prepared:
-        salt = 0
-        while salt == 0:
-            salt = int.from_bytes(self.files.random(4), "little")
-        name = layout.prepared_name(salt)
-        path = os.path.join(self.directory, name)
-        fd = -1
-        try:
-            fd = self.files.open(path, create=True, exclusive=True)
-            self.files.reserve(fd, size)
-            if self.mapped:
-                map_ = self.files.map(fd, size)
-                return Prepared(name, fd, size, salt, map_.store, map_)
-        except OSError as error:
-            if fd >= 0:
-                self.files.close(fd)
-                self.files.unlink(path)
-            if is_full(error):
-                raise NoSpace(f"the device is full: {error.strerror}") from error
-            raise
-        files = self.files
-
-        def store(where: slice, data: bytes) -> None:
-            try:
-                files.pwrite(fd, data, where.start)
-            except OSError as error:
-                # Some file systems need new blocks even for what was reserved.
-                if is_full(error):
-                    raise NoSpace(f"the device is full: {error.strerror}") from error
-                raise
-
-        return Prepared(name, fd, size, salt, store, None)
 
     # The housekeeper's, without the lock
 
@@ -424,12 +288,12 @@ class SpoolWriter:
             # It takes its place from here on: a writer that makes a segment inline meanwhile must find less room.
             self._preparing = size
         try:
-            file = self._reserve(size)
+            file = Prepared.reserve(self.files, self.directory, size, mapped=self.mapped)
             try:
                 self.files.datasync(file.fd)
                 self.files.sync_directory(self.directory)
             except BaseException:
-                self._release(file)
+                file.release(self.files)
                 self.files.unlink(os.path.join(self.directory, file.name))
                 raise
             with self.lock:
@@ -482,92 +346,48 @@ class SpoolWriter:
                     self.retired.popleft()
                     self.remove(segment)
                     # Under the lock: whoever duplicates the descriptor to sync it must not find it closed.
-                    self._release(active.file)
+                    active.file.release(self.files)
                 continue
-            size = self._write_seal(active)
+            seal_size = active.write_seal(self.files, self.directory)
+            self._put_on_device(active, seal_size)
             name = layout.sealed_name(segment.first)
             if segment.name != name:
                 self.files.rename(old, os.path.join(self.directory, name))
                 segment.name = name
             self.files.sync_directory(self.directory)
             with self.lock:
-                segment.size = size
+                segment.size = active.tail + seal_size
                 self.retired.popleft()
                 self.counters.sealed += 1
-                self._release(active.file)
+                active.file.release(self.files)
             done.append(segment)
         return done
-
-    def _descriptor(self, active: Active) -> int | None:
-        """A descriptor of the caller's own; None where the file is gone: pruned, or delivered."""
-        if active.file.fd >= 0:
-            return self.files.duplicate(active.file.fd)
-        segment = active.segment
-        # It may be renamed at this moment; the names come in this order.
-        for name in (segment.name, layout.unsealed_name(segment.first), layout.sealed_name(segment.first)):
-            try:
-                return self.files.open(os.path.join(self.directory, name))
-            except FileNotFoundError:
-                continue
-        return None
-
-    def _write_seal(self, active: Active) -> int:
-        if active.file.fd < 0:
-            active.file.fd = self.files.open(os.path.join(self.directory, active.segment.name))
-        fd, tail, segment = active.file.fd, active.tail, active.segment
-        crcs = [
-            zlib.crc32(self.files.pread(fd, min(MiB, tail - offset), offset), active.file.salt)
-            for offset in range(0, tail, MiB)
-        ]
-        raw = seal.pack(
-            seal.Seal(
-                end=segment.end or segment.first,
-                messages=(segment.end or segment.first) - segment.first,
-                frames=active.frames,
-                lowest=active.first_accepted,
-                highest=active.last_accepted,
-                frame_bytes=tail - layout.FIRST_FRAME,
-                offset=tail,
-                crcs=crcs,
-            ),
-            active.file.salt,
-        )
-        self.files.pwrite(fd, raw, tail)
-        self.files.truncate(fd, tail + len(raw))
-        self._put_on_device(active, len(raw))
-        return tail + len(raw)
 
     def _put_on_device(self, active: Active, seal_size: int = 0) -> bool:
         """Everything stored in the segment so far is on the device. False where its file is gone. Raises OSError."""
         with self.lock:
             # A duplicate, because the housekeeper may seal and close the file meanwhile.
-            fd = self._descriptor(active)
+            fd = active.descriptor(self.files, self.directory)
         if fd is None:
             return False
         try:
             with self.syncing:
                 try:
-                    self._sync_once(active, fd, seal_size)
+                    active.sync(self.files, fd, self._end_of(active) + seal_size)
                 except OSError:
                     with self.lock:
                         active.suspect = True
                         if self.active is active:
                             self.retire()
-                    self._sync_once(active, fd, seal_size)
+                    active.sync(self.files, fd, self._end_of(active) + seal_size)
         finally:
             self.files.close(fd)
         return True
 
-    def _sync_once(self, active: Active, fd: int, seal_size: int) -> None:
+    def _end_of(self, active: Active) -> int:
+        """Offset one past the last frame that was stored so far."""
         with self.lock:
-            tail = (self._tail if self.active is active else active.tail) + seal_size
-        if active.suspect:
-            # Linux reports a page that it could not write once, and then takes it for clean: make it dirty again.
-            for start in range(active.synced, tail, MiB):
-                self.files.pwrite(fd, self.files.pread(fd, min(MiB, tail - start), start), start)
-        self.files.datasync(fd)
-        active.synced = max(active.synced, tail)
-        active.suspect = False
+            return self._tail if self.active is active else active.tail
 
     def sync_active(self) -> tuple[int, int, int] | None:
         """Put everything stored so far on the device; (segment, offset, sequence) of where that ends."""
@@ -585,18 +405,14 @@ class SpoolWriter:
         file = self.prepared
         self.prepared = None
         if file is not None:
-            file.stop = True
-            with file.filling:
-                self._release(file)
+            file.stop_and_release(self.files)
             try:
                 self.files.unlink(os.path.join(self.directory, file.name))
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.EROFS, errno.EIO):
                     raise
         for active in (*self.retired, *([self.active] if self.active else [])):
-            active.file.stop = True
-            with active.file.filling:
-                self._release(active.file)
+            active.file.stop_and_release(self.files)
         self.retired.clear()
         self.active = None
         self._limit = 0
@@ -609,17 +425,4 @@ class SpoolWriter:
         self.active = self.prepared = None
         self.retired = deque()
         for file in files:
-            self._release(file)
-
-    def _release(self, file: Prepared) -> None:
-        if file.map is not None:
-            file.map.close()
-        # In this order: an interrupt must not leave the number of a closed descriptor, which soon is another file's.
-        fd, file.fd = file.fd, -1
-        if fd >= 0:
-            self.files.close(fd)
-
-
-def _seal_room(size: int) -> int:
-    """Bytes to keep for the seal of a segment of ``size`` bytes."""
-    return seal.size(size // MiB + 1)
+            file.release(self.files)

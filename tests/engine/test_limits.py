@@ -295,7 +295,7 @@ def test_closing_without_room_hands_back_what_is_in_memory(tmp_path: Path, polic
     with pytest.raises(Undelivered, match="20 messages were accepted and not delivered .the device is full") as caught:
         buffer.close(0.05)
     assert prepared is not None
-    lane.spool._release(prepared)
+    prepared.release(disk)
     assert numbers(caught.value.messages) == list(range(20))
     status = buffer.status()
     assert (status.accepted, status.returned, status.resident) == (20, 20, 0)

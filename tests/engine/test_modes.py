@@ -317,7 +317,8 @@ while buffer.status().state != "live":
     time.sleep(0.005)
 buffer.write_many("t", map(str, range(100)))
 engine = buffer.running_engine()
-deliver, engine.shutdown._deliver_rest = engine.shutdown._deliver_rest, lambda timeout: (print("closing", flush=True), deliver(timeout))
+deliver = engine.shutdown._deliver_rest
+engine.shutdown._deliver_rest = lambda timeout: (print("closing", flush=True), deliver(timeout))
 try:
     buffer.close()
 except KeyboardInterrupt:

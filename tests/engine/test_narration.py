@@ -100,9 +100,11 @@ def test_observers_are_told_what_happens(tmp_path: Path) -> None:
     assert sum(each["messages"] for each in seen.of("delivered")) >= 1
     failed = seen.of("failed")[0]
     assert (failed["messages"], failed["uncertain"], failed["reason"]) == (2, True, "the fake broker was told to fail")
-    spans = [(each["first"], each["last"]) for each in seen.of("pruned")]
+    # What the provider had in hand when its segment went is told when it comes back, without its place.
+    pruned = [each for each in seen.of("pruned") if each["first"] >= 0]
+    spans = [(each["first"], each["last"]) for each in pruned]
     assert all(after[0] > before[1] for before, after in itertools.pairwise(spans))
-    assert all("total_size" in each["reason"] for each in seen.of("pruned"))
+    assert all("total_size" in each["reason"] for each in pruned)
     sealed = seen.of("sealed")
     assert sealed
     assert all(each["last"] - each["first"] + 1 == each["messages"] for each in sealed)
@@ -182,7 +184,7 @@ def test_secrets_stay_out_of_what_is_told(tmp_path: Path) -> None:
             assert "hunter2" not in repr(buffer)
             assert "hunter2" not in json.dumps(buffer.status().as_dict(), default=str)
         for path in (tmp_path / name / "main").iterdir():
-            assert b"hunter2" not in path.read_bytes(), path
+            assert path.is_dir() or b"hunter2" not in path.read_bytes(), path
 
 
 def test_event_files_rotate_and_two_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from mbframework_fake.provider import FakeProvider
 
 from mbframework import BufferClosed, BufferLocked, MessageBuffer, SenderStuck, Sidecar, read_status
 from mbframework.config import Config
+from mbframework.errors import MessageBufferError
 from mbframework.files import Files
 from mbframework.lockfile import LockFile
 from mbframework.plugins.source import resolve
@@ -103,6 +104,7 @@ def test_the_same_process_may_hold_two(tmp_path: Path) -> None:
 
 SIDECAR = """
 from mbframework.config import Config
+from mbframework.errors import MessageBufferError
 from mbframework.plugins.source import resolve
 sidecar = Sidecar(Config.layered(directory=sys.argv[1], batch_messages=100, **FAST), resolve(sys.argv[2]))
 signal.signal(signal.SIGTERM, lambda *_: sidecar.stop())
@@ -264,6 +266,26 @@ print("done", flush=True)
     lanes = [lane for number in range(12) for lane in read_status(tmp_path / str(number)).lanes]
     assert sum(lane.delivered for lane in lanes) == 12 * 2600
     assert all(lane.balanced and lane.resident == 0 for lane in lanes)
+
+
+@pytest.mark.parametrize("spare", range(4))
+def test_where_no_more_threads_can_be_started_nothing_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
+    start, started = threading.Thread.start, []
+
+    def limited(thread: threading.Thread) -> None:
+        if len(started) >= spare:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    with monkeypatch.context() as limit, pytest.raises(MessageBufferError, match="can't start new thread; raise the"):
+        limit.setattr(threading.Thread, "start", limited)
+        MessageBuffer(tmp_path / "b", FakeProvider(), linger=0.01, **FAST)
+    assert not any(thread.is_alive() for thread in started)
+    with MessageBuffer(tmp_path / "b", FakeProvider(), **FAST) as buffer:
+        assert buffer.lane == "main"
 
 
 def test_a_child_of_multiprocessing_keeps_what_it_wrote_at_its_end(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from mbframework import MessageBuffer
 from mbframework.files import Files
-from mbframework.spool import recovery
+from mbframework.spool.survey import survey
 from mbframework.units import MiB
 from tests.bench.tally import TallyProvider
 
@@ -70,7 +70,7 @@ def unsealed(directory: Path) -> list[str]:
 def test_the_time_to_open_does_not_grow_with_what_is_unsealed(killed: tuple[Path, int]) -> None:
     directory, written = killed
     files = CountingFiles()
-    known = recovery.survey(files, str(directory / "main"))
+    known = survey(files, str(directory / "main"))
     assert known.spool_end == written + 1
     assert known.tail_ordinal == written
     assert sum(not found.entry.sealed for found in known.segments) == UNSEALED + 1

@@ -14,9 +14,11 @@ from mbframework.flight import Flight
 from mbframework.ledger import Ledger
 from mbframework.spool import frame, head, recovery, retention
 from mbframework.spool.headfile import NEXT, SEGMENT, TAIL, HeadFile
+from mbframework.spool.prepared import NoSpace
 from mbframework.spool.reader import Gap, SpoolReader
 from mbframework.spool.runs import Runs
-from mbframework.spool.writer import Identity, Limits, NoSpace, Segment, SpoolWriter
+from mbframework.spool.segment import Segment
+from mbframework.spool.writer import Identity, Limits, SpoolWriter
 from tests.spool.segments import BUFFER
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mbframework.errors import UnsupportedFormat
 from mbframework.spool import head
 from mbframework.spool.head import HeadSlot, LivePage
-from mbframework.spool.layout import close_record
+from mbframework.spool.record import close_record
 
 BUFFER, RUN, BOOT = bytes(range(16)), bytes(range(16, 32)), bytes(range(32, 48))
 FIXED = HeadSlot(

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from mbframework.files import Files
-from mbframework.spool import headfile, recovery
+from mbframework.spool import headfile
 from mbframework.spool.head import HeadSlot
 from mbframework.spool.headfile import HeadFile
+from mbframework.spool.survey import read_head, read_live
 
 
 @pytest.mark.parametrize("mapped", [True, False])
@@ -23,7 +24,7 @@ def test_a_slot_that_was_packed_earlier_never_replaces_a_later_one(mapped: bool,
     file.publish(earlier)
     file.sync()
     file.close()
-    found = recovery.read_head(Files(), str(tmp_path))
+    found = read_head(Files(), str(tmp_path))
     assert found is not None
     assert (found.generation, found.reserved_until) == (3, 1 << 24)
 
@@ -32,11 +33,11 @@ def test_a_slot_that_was_packed_earlier_never_replaces_a_later_one(mapped: bool,
 def test_a_word_is_seen_by_other_processes_as_soon_as_it_is_stored(mapped: bool, tmp_path: Path) -> None:
     # After a kill this is all that tells how many messages were accepted and never spooled.
     files = Files()
-    slot = HeadSlot(generation=1, buffer_id=b"B" * 16, run=b"R" * 16, boot_id=files.boot_id())
+    slot = HeadSlot(generation=1, buffer_id=b"B" * 16, run=b"R" * 16, boot_id=files.boot_id(), reserved_until=900)
     file = HeadFile.begin(files, str(tmp_path), slot, 0, exists=False, mapped=mapped)
     file.words[headfile.NEXT] = 501
     file.words[headfile.TAIL] = 4096
-    page = recovery.read_live(files, str(tmp_path))
+    page = read_live(files, str(tmp_path))
     file.close()
     assert page is not None
     assert (page.next, page.tail, file.words[headfile.NEXT]) == (501, 4096, 501)

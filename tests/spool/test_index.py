@@ -11,7 +11,7 @@ from mbframework.errors import UnsupportedFormat
 from mbframework.files import Files
 from mbframework.spool import layout
 from mbframework.spool.index import SegmentIndex
-from mbframework.spool.layout import close_record
+from mbframework.spool.record import close_record
 from tests.spool.segments import History
 
 

@@ -183,6 +183,29 @@ def test_a_frame_being_stored_by_another_process_is_not_taken_for_damage(history
         assert run.values == [b"2" * 100]
 
 
+@pytest.mark.parametrize("sealed", ["before it is opened", "while it is read"])
+def test_behind_damage_in_the_last_segment_reading_goes_on_once_it_is_sealed(history: History, sealed: str) -> None:
+    made = history.add([[b"1"], [b"2"], [b"3"]])
+    waiting = os.path.join(history.directory, layout.unsealed_name(1))
+    with open(made.path, "r+b") as file:
+        file.seek(made.frames[1].offset + 41)
+        file.write(b"?")
+    if sealed == "while it is read":
+        os.rename(made.path, waiting)
+    with closing(SpoolReader(Files(), history.directory)) as reader:
+        run = reader.read(1, 0, until=None, max_messages=1, max_bytes=9, hint=(0, 0))
+        assert isinstance(run, Run)
+        if sealed == "while it is read":
+            # Without its end being known, and not sealed: the frame may be in the making.
+            assert reader.read(2, 1, until=None, max_messages=9, max_bytes=9, hint=(0, 0)) is None
+            os.rename(waiting, made.path)
+        assert reader.read(2, 1, until=None, max_messages=9, max_bytes=9, hint=(0, 0)) == Gap(3, 2, 1)
+        run = reader.read(3, 2, until=None, max_messages=9, max_bytes=9, hint=(0, 0))
+        assert isinstance(run, Run)
+        assert run.values == [b"3"]
+        assert reader.read(4, 3, until=None, max_messages=9, max_bytes=9, hint=(0, 0)) is None
+
+
 class Rushing(Files):
     """A listing that misses files which are being renamed."""
 

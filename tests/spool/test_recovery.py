@@ -13,7 +13,7 @@ import pytest
 from mbframework.spool import head, layout, recovery, seek
 from mbframework.spool.headfile import NEXT, SEGMENT, TAIL
 from mbframework.spool.reader import Gap, SpoolReader
-from mbframework.spool.recovery import exits_of
+from mbframework.spool.survey import survey
 from tests.faulty_files import FadingFiles, FaultyFiles, Killed
 from tests.spool.minilane import Memory, MiniLane
 
@@ -44,7 +44,7 @@ def drain(lane: MiniLane) -> list[int]:
 def balance(lane: MiniLane) -> int:
     """Messages that are in some account, or resident."""
     slot, top = lane.ledger.slot, lane.head.slot
-    return exits_of(slot) + top.lost_live + top.lost_linger + lane.spool.ordinal - slot.ordinal - slot.settled
+    return slot.exits + top.lost_live + top.lost_linger + lane.spool.ordinal - slot.ordinal - slot.settled
 
 
 def unfold(seed: int) -> tuple[random.Random, int, bool]:
@@ -151,7 +151,7 @@ def test_a_power_loss_at_any_call_loses_only_what_was_not_synced(tmp_path: Path,
 def check_after_power_loss(directory: str, memory: Memory, where: str) -> None:
     files = FaultyFiles(boot=b"C" * 16)
     lane = MiniLane(files, directory, memory)
-    assert not recovery.survey(files, directory).unreadable, where
+    assert not survey(files, directory).unreadable, where
     assert lane.next > memory.given, where
     assert lane.ledger.next >= memory.settled, where
     total = balance(lane)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbframework.spool import retention
+from mbframework.spool.segment import Segment
 from mbframework.spool.segment_header import SegmentHeader
-from mbframework.spool.writer import Segment
 
 HEADER = SegmentHeader(
     salt=1, buffer_id=b"I" * 16, run=b"R" * 16, first=1, ordinal=0, previous_end=1, wall_ns=0, boot_ns=0,

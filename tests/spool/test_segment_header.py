@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mbframework.errors import UnsupportedFormat
 from mbframework.spool import segment_header
-from mbframework.spool.layout import close_record
+from mbframework.spool.record import close_record
 from mbframework.spool.segment_header import SegmentHeader
 
 FIXED = SegmentHeader(

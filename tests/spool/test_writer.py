@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mbframework.spool import frame, layout, recovery, seal
+from mbframework.spool import frame, layout, seal
+from mbframework.spool.prepared import MiB, NoSpace
 from mbframework.spool.reader import Gap, SpoolReader
-from mbframework.spool.writer import Identity, Limits, MiB, NoSpace, SpoolWriter
+from mbframework.spool.survey import survey
+from mbframework.spool.writer import Identity, Limits, SpoolWriter
 from tests.faulty_files import FaultyFiles
 from tests.spool.segments import BOOT, BUFFER
 
@@ -461,5 +463,5 @@ def test_a_segment_filled_to_the_brim_still_has_room_for_its_seal(tmp_path: Path
     assert active.segment.size <= 64 * KiB
     spool.close()
     files.bury()
-    known = recovery.survey(FaultyFiles(), str(tmp_path))
+    known = survey(FaultyFiles(), str(tmp_path))
     assert known.spool_end == spool.end

@@ -24,7 +24,8 @@ from typing import Any
 from mbframework import status
 from mbframework.config import Config
 from mbframework.files import Files
-from mbframework.spool import layout, recovery
+from mbframework.spool import layout
+from mbframework.spool.survey import survey
 from mbframework.status import LaneStatus
 from mbframework.testing.kafka import KafkaBroker
 from mbframework.testing.kafka_jars import BrokerError
@@ -237,7 +238,7 @@ class Run:
         for name, value in expected.items():
             if (told := getattr(lane, name)) != value:
                 self._breach(f"the accounts say {name}={told}; the ledger says {value}")
-        spooled = recovery.survey(Files(), f"{self._directory}/{LANE}").ordinal
+        spooled = survey(Files(), f"{self._directory}/{LANE}").ordinal
         report.never_on_disk = lane.accepted - spooled
         if report.never_on_disk < self._options.live_share * ledger:
             self._breach(f"only {report.never_on_disk} of {ledger} messages were live and never on disk")

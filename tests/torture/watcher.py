@@ -20,7 +20,7 @@ from typing import NamedTuple
 from mbframework import status
 from mbframework.errors import DirectoryError
 from mbframework.files import Files
-from mbframework.spool import recovery
+from mbframework.spool.survey import survey
 
 INTERVAL_S = 0.5
 _MARGIN = 2
@@ -90,7 +90,7 @@ class Watcher:
     def _look(self) -> None:
         at = self._clock()
         lane = status.read(self._directory).lanes[0]
-        ordinal = recovery.survey(self._files, self._lane_path).ordinal
+        ordinal = survey(self._files, self._lane_path).ordinal
         sample = Sample(at, lane.state, lane.state_since, lane.writer_pid, lane.accepted, ordinal)
         self.unbalanced += not lane.balanced
         self.looks_in[lane.state] += 1
