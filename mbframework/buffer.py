@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -72,6 +73,7 @@ class MessageBuffer:
     :raises ConfigurationError: a wrong option, URL or provider name; nothing was created.
     :raises PluginError: the provider cannot be used; the text says what to install.
     :raises DirectoryError: the directory cannot be used as it is; nothing in it was touched.
+    :raises MessageBufferError: no thread can be started.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class MessageBuffer:
             raise ConfigurationError(
                 "no directory is given; expected the path of the buffer's directory", option="directory"
             )
+        named = provider is None
         if provider is None:
             provider = config.provider
         self._config = config.replace(directory=os.path.abspath(config.directory))
@@ -135,7 +138,8 @@ class MessageBuffer:
                 option="provider_options",
             )
         merged = dict(config.provider_options) | dict(options or {})
-        self._source: ProviderSource | None = resolve(provider, merged or None)
+        with config.naming_provider() if named else nullcontext():
+            self._source: ProviderSource | None = resolve(provider, merged or None)
         self._files = self._make_files()
         self._topics: dict[str, bytes] = {}
         self._opening = threading.Lock()

@@ -18,8 +18,10 @@ source, the option and what was expected. Any thread may use a Config.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from mbframework import config_sources
@@ -40,8 +42,8 @@ from mbframework.config_option import (
     url,
 )
 from mbframework.config_sources import KEYWORDS, Layer
-from mbframework.errors import ConfigurationError
-from mbframework.units import GiB, KiB, MiB, format_size, format_time, parse_size
+from mbframework.errors import ConfigurationError, PluginError
+from mbframework.units import GiB, KiB, MiB, format_size, format_time
 
 Mode = Literal["block", "raise", "buffer", "always"]
 OnFull = Literal["prune", "block", "reject"]
@@ -221,6 +223,9 @@ class Config:
         False, _OPENING, "Use a file system that is not known to keep what is written (NFS, CIFS), at your own risk."
     )
 
+    #: What the source of an option calls it, where that is not its name.
+    _labels: Mapping[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         for name, option in OPTIONS.items():
             object.__setattr__(self, name, option.parse(getattr(self, name), name))
@@ -273,12 +278,14 @@ class Config:
         section: str | None = None,
         environ: Mapping[str, str] | None = None,
         prefix: str = "MBFRAMEWORK_",
+        labels: Mapping[str, str] | None = None,
         **keywords: object,
     ) -> Config:
         """Keyword arguments over environment over file.
 
         ``file`` (TOML, or the original's with the suffix ``.json``) goes before the one that
-        ``MBFRAMEWORK_CONFIG`` names. Where ``environ`` is None the environment is not read.
+        ``MBFRAMEWORK_CONFIG`` names. Where ``environ`` is None the environment is not read. ``labels`` says what
+        errors call the keyword arguments, where a user knows them by another name.
 
         :raises ConfigurationError: as for :meth:`from_mapping`; it names the source that has the last word.
         """
@@ -289,7 +296,7 @@ class Config:
             layers.append(config_sources.from_file(file, OPTIONS, section=section))
         if environ is not None:
             layers.append(config_sources.from_env(environ, OPTIONS, prefix=prefix))
-        layers.append(config_sources.from_mapping(keywords, OPTIONS))
+        layers.append(config_sources.from_mapping(keywords, OPTIONS, names=labels))
         return cls._merged(*layers)
 
     def replace(self, **changes: object) -> Config:
@@ -298,7 +305,19 @@ class Config:
         :raises ConfigurationError: as for :meth:`from_mapping`.
         """
         current: dict[str, object] = {name: getattr(self, name) for name in OPTIONS}
-        return self._merged(Layer(current), config_sources.from_mapping(changes, OPTIONS))
+        return self._merged(Layer(current, names=self._labels), config_sources.from_mapping(changes, OPTIONS))
+
+    @contextmanager
+    def naming_provider(self) -> Iterator[None]:
+        """Inside, an error about the provider names the source of ``provider`` or ``provider_options``."""
+        try:
+            yield
+        except (ConfigurationError, PluginError) as error:
+            inner = getattr(error, "option", "").partition(".")[0]
+            option = "provider_options" if inner in self.provider_options else "provider"
+            if option in self._labels:
+                error.args = (f"{self._labels[option]}: {error}", *error.args[1:])
+            raise
 
     @classmethod
     def _merged(cls, *layers: Layer) -> Config:
@@ -311,11 +330,15 @@ class Config:
         try:
             if "segment_size" not in values:
                 values["segment_size"] = _default_segment_size(values.get("total_size", GiB))
-            return cls(**values)
+            config = cls(**values)
         except ConfigurationError as error:
-            # Each message begins with the option's name; say it as the source says it.
-            rest = str(error).removeprefix(error.option)
+            # Each message begins with the option's name, and may have those of others in parentheses; say them as
+            # the sources say them.
+            text = re.sub(r"\((\w+)\)", lambda match: f"({labels.get(match[1], match[1])})", str(error))
+            rest = text.removeprefix(error.option)
             raise ConfigurationError(labels.get(error.option, error.option) + rest, option=error.option) from None
+        object.__setattr__(config, "_labels", {name: label for name, label in labels.items() if label != name})
+        return config
 
     def _check_together(self) -> None:
         least = MIN_SEGMENTS * self.segment_size
@@ -334,21 +357,22 @@ class Config:
             )
         if self.retry_wait > self.retry_wait_max:
             raise ConfigurationError(
-                f"retry_wait: {_time(self.retry_wait)} is longer than retry_wait_max, {_time(self.retry_wait_max)}; "
+                f"retry_wait: {_time(self.retry_wait)} is longer than {_time(self.retry_wait_max)} (retry_wait_max); "
                 "expected the same or less",
                 option="retry_wait",
             )
         if self.fsync == "always" and self.linger:
             raise ConfigurationError(
-                f"linger: {_time(self.linger)} does not go with fsync='always', where write() returns with the message "
-                "on the device; expected linger=0, or fsync='interval'",
+                f"linger: {_time(self.linger)} does not go with 'always' (fsync), where write() returns with the "
+                "message on the device; expected linger=0, or fsync='interval'",
                 option="linger",
             )
 
 
 def _default_segment_size(total_size: Any) -> int:
     """The usual size, or what a smaller ``total_size`` leaves."""
-    quarter = parse_size(total_size, name="total_size") // MIN_SEGMENTS
+    parsed: Any = OPTIONS["total_size"].parse(total_size, "total_size")
+    quarter: int = parsed // MIN_SEGMENTS
     return max(MIN_SEGMENT_SIZE, min(32 * MiB, quarter))
 
 
@@ -361,6 +385,6 @@ def _time(value: float) -> str:
 
 
 #: Every option by name, in the order of the reference.
-OPTIONS: Mapping[str, Option] = {each.name: option_of(each) for each in fields(Config)}
+OPTIONS: Mapping[str, Option] = {each.name: option_of(each) for each in fields(Config) if each.init}
 #: The defaults by name, in base units.
 DEFAULTS: Mapping[str, object] = {name: getattr(Config(), name) for name in OPTIONS}

@@ -30,6 +30,8 @@ LANE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}", re.ASCII)
 #: Entries of a buffer's directory that are not lanes.
 _NOT_LANES = frozenset({"dead", "buffer.json"})
 
+#: Octal digits that were written as a decimal number.
+_DECIMAL_MODES = frozenset({700, 750, 770, 2700, 2750, 2770})
 _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -74,12 +76,13 @@ def size(default: T, group: str, about: str, *, least: int = 0, most: int = MAX_
     """A size in bytes."""
 
     def parse(value: Any, name: str) -> int:
-        parsed = parse_size(value, name=name)
+        parsed = parse_size(value, name=name, within=within)
         if not least <= parsed <= most:
             raise refused(name, value, f"expected {expected}")
         return parsed
 
     expected = _range("a size", _exact_size(least), _exact_size(most) if most < MAX_SIZE else "")
+    within = f"expected {expected}" if least or most < MAX_SIZE else ""
     return _declare(default, group, about, expected, parse, _exact_size)
 
 
@@ -87,12 +90,13 @@ def time(default: T, group: str, about: str, *, least: float = 0.0, most: float 
     """A time in seconds."""
 
     def parse(value: Any, name: str) -> float:
-        parsed = parse_time(value, name=name)
+        parsed = parse_time(value, name=name, within=within)
         if not least <= parsed <= most:
             raise refused(name, value, f"expected {expected}")
         return parsed
 
     expected = _range("a time", _exact_time(least), _exact_time(most) if most < MAX_TIME else "")
+    within = f"expected {expected}" if least or most < MAX_TIME else ""
     return _declare(default, group, about, expected, parse, _exact_time)
 
 
@@ -129,7 +133,8 @@ def flag(default: bool, group: str, about: str) -> bool:
     def parse(value: Any, name: str) -> bool:
         parsed = _FLAGS.get(value.strip().lower()) if isinstance(value, str) else value
         if not isinstance(parsed, bool):
-            raise refused(name, value, f"expected {expected}")
+            hint = nearest(value, _FLAGS) if isinstance(value, str) else ""
+            raise refused(name, value, f"expected {expected}{hint}")
         return parsed
 
     expected = "true or false"
@@ -159,7 +164,8 @@ def file_mode(default: int, group: str, about: str) -> int:
             bits = int(value, 8)
         # A decimal 700 has other bits than an octal one: the owner's are then incomplete, and it is caught here.
         if isinstance(bits, bool) or not isinstance(bits, int) or bits & ~0o7777 or bits & 0o700 != 0o700:
-            raise refused(name, value, f"expected {expected}")
+            hint = f"; did you mean 0o{value}?" if value in _DECIMAL_MODES else ""
+            raise refused(name, value, f"expected {expected}{hint}")
         if bits & 0o002:
             raise refused(name, value, "expected a directory that others may not write into, such as 0o700 or 0o2770")
         return bits

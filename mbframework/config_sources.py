@@ -59,8 +59,14 @@ class Layer:
         return name if self.source == KEYWORDS else f"{self.source}: {name}"
 
 
-def from_mapping(mapping: Mapping[str, object], known: Collection[str], *, source: str = KEYWORDS) -> Layer:
-    """Options by their own names.
+def from_mapping(
+    mapping: Mapping[str, object],
+    known: Collection[str],
+    *,
+    source: str = KEYWORDS,
+    names: Mapping[str, str] | None = None,
+) -> Layer:
+    """Options by their own names; ``names`` says what errors about their values call them.
 
     :raises ConfigurationError: a name is not known; the nearest one is named.
     """
@@ -68,13 +74,15 @@ def from_mapping(mapping: Mapping[str, object], known: Collection[str], *, sourc
         if key not in known:
             where = "" if source == KEYWORDS else f"{source}: "
             raise ConfigurationError(f"{where}unknown option {key!r}{nearest(key, known) or _ALL}", option=key)
-    return Layer(dict(mapping), source)
+    return Layer(dict(mapping), source, names or {})
 
 
 def from_file(path: str | os.PathLike[str], known: Collection[str], *, section: str | None = None) -> Layer:
     """A TOML file, or with the suffix ``.json`` one of the original library."""
     if not isinstance(path, (str, os.PathLike)):
         raise ConfigurationError(f"the configuration file is {type(path).__name__}; expected a path", option="config")
+    if not os.fspath(path):
+        raise ConfigurationError("the path of the configuration file is empty; expected a TOML file", option="config")
     if Path(path).suffix.lower() == ".json":
         return from_json(path)
     return from_toml(path, known, section=section)

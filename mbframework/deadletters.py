@@ -3,8 +3,9 @@
 Promises
 --------
 - A rejected message is on the device here before the seek of its lane moves past it.
-- Each carries four headers in front of its own: ``mb.seq`` and ``mb.run`` (where it stood), ``mb.reason``, ``mb.at``
-  (ISO 8601, UTC). A repeat of what was stored lately is skipped, so that a kill between the two stores makes no twin.
+- Each carries four headers in front of its own: ``mb.seq`` and ``mb.run`` (its sequence, and the opening that gave it
+  out), ``mb.reason``, ``mb.at`` (ISO 8601, UTC). A repeat of what was stored lately is skipped, so that a kill between
+  the two stores makes no twin; neither where the batch is cut otherwise the next time.
 - What a failed sync may have missed is stored again before the next one counts.
 - They never push anything out: full dead letters are reported, and the lane waits for a person.
 
@@ -13,19 +14,23 @@ The holder of the lane's sender.lock owns the directory; one thread.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from mbframework.files import Files
 from mbframework.ledger import Ledger
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Header, pack_headers, unpack_headers
-from mbframework.spool import frame, recovery
+from mbframework.spool import frame, layout, recovery
 from mbframework.spool.headfile import NEXT, SEGMENT, TAIL, HeadFile
+from mbframework.spool.prepared import NoSpace
 from mbframework.spool.reader import Gap, SpoolReader
-from mbframework.spool.writer import Identity, Limits, NoSpace, Segment, SpoolWriter
+from mbframework.spool.segment import Segment
+from mbframework.spool.survey import Found, survey
+from mbframework.spool.writer import Identity, Limits, SpoolWriter
 
 SEGMENT_SIZE = 1 << 20
 #: Sequences among which a repeat is looked for: the largest batch.
@@ -55,6 +60,10 @@ class DeadLetters:
         self._head: HeadFile | None = None
         #: Run and sequence of those stored lately.
         self._known: set[tuple[bytes, int]] = set()
+        #: Held while letters are added, and by who drops some.
+        self._lock = threading.RLock()
+        #: The openings of the lane: the first sequence that each could give out, rising, and its run.
+        self._openings: list[tuple[int, bytes]] = []
 
     def add(self, batch: Batch, reasons: Mapping[int, str]) -> tuple[int, str]:
         """Store the messages of ``batch`` at the indices of ``reasons``, lowest first, and put them on the device.
@@ -63,18 +72,23 @@ class DeadLetters:
 
         :raises OSError: the device failed: the same again, later, stores what is missing.
         """
+        with self._lock:
+            return self._add(batch, reasons)
+
+    def _add(self, batch: Batch, reasons: Mapping[int, str]) -> tuple[int, str]:
         try:
             spool, head = self._open()
         except NoSpace as no_space:
             return 0, no_space.reason
-        run = batch.position.run
+        indices = sorted(reasons)
+        runs = self._runs(batch, indices)
         at = datetime.fromtimestamp(self._files.wall_ns() / 1e9, UTC).isoformat()
         stored, why = 0, ""
         try:
-            for index in sorted(reasons):
+            for index, run in zip(indices, runs, strict=True):
                 origin = run, batch.sequences[index]
                 if origin not in self._known:
-                    self._append(spool, head, batch, index, _headers(batch, index, reasons[index], at))
+                    self._append(spool, head, batch, index, _headers(batch, index, run, reasons[index], at))
                     self._known.add(origin)
                 stored += 1
         except NoSpace as no_space:
@@ -87,8 +101,18 @@ class DeadLetters:
             self._known = {each for each in self._known if each[1] >= least}
         return stored, why
 
+    def apart(self, act: Callable[[], object]) -> object:
+        """Call ``act`` while nothing is added and no file is open. Any thread."""
+        with self._lock:
+            self.close()
+            return act()
+
     def close(self) -> None:
         """Seal what is open and let go of the files."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         spool, head = self._spool, self._head
         self._spool = self._head = None
         if spool is None or head is None:
@@ -108,6 +132,20 @@ class DeadLetters:
         if spool is not None and head is not None:
             spool.forget()
             head.forget()
+
+    def _runs(self, batch: Batch, indices: Sequence[int]) -> list[bytes]:
+        """The opening of the lane that gave out each message; the batch itself knows only that of its last one.
+
+        :raises OSError: the device failed.
+        """
+        last = batch.position.run
+        if all(run != last for _, run in self._openings):
+            lane = os.path.join(os.path.dirname(os.path.dirname(self.directory)), os.path.basename(self.directory))
+            self._openings = _openings(self._files, lane)
+        if all(run != last for _, run in self._openings):
+            return [last] * len(indices)
+        places = (bisect.bisect_right(self._openings, batch.sequences[i], key=lambda each: each[0]) for i in indices)
+        return [self._openings[place - 1][1] if place else last for place in places]
 
     def _append(self, spool: SpoolWriter, head: HeadFile, batch: Batch, index: int, block: bytes) -> None:
         now = self._files.boot_ns()
@@ -159,7 +197,7 @@ class DeadLetters:
             with contextlib.suppress(FileExistsError):
                 files.make_directory(path, self._dir_mode)
                 files.sync_directory(os.path.dirname(path))
-        known = recovery.survey(files, directory)
+        known = survey(files, directory)
         begun = recovery.recover(
             files, directory, buffer_id=identity.buffer_id, run=identity.run, boot_id=identity.boot_id
         )
@@ -184,7 +222,7 @@ class DeadLetters:
         self._spool, self._head = spool, head
         return spool, head
 
-    def _find_known(self, segments: list[recovery.Found]) -> set[tuple[bytes, int]]:
+    def _find_known(self, segments: list[Found]) -> set[tuple[bytes, int]]:
         """Run and sequence of the messages stored last: those of a batch that may come again after a kill."""
         known: set[tuple[bytes, int]] = set()
         reader = SpoolReader(self._files, self.directory)
@@ -200,7 +238,7 @@ class DeadLetters:
         finally:
             reader.close()
 
-    def _origins(self, reader: SpoolReader, segment: recovery.Found, end: int | None) -> set[tuple[bytes, int]]:
+    def _origins(self, reader: SpoolReader, segment: Found, end: int | None) -> set[tuple[bytes, int]]:
         """Run and sequence of each message of a segment that ends in front of ``end``; None: it is the last."""
         origins: set[tuple[bytes, int]] = set()
         first = segment.header.first
@@ -222,10 +260,25 @@ class DeadLetters:
         return origins
 
 
-def _headers(batch: Batch, index: int, reason: str, at: str) -> bytes:
+def _openings(files: Files, lane: str) -> list[tuple[int, bytes]]:
+    """What the file ``runs`` of a lane says; nothing where there is none."""
+    try:
+        fd = files.open(os.path.join(lane, layout.RUNS_FILE), write=False)
+    except FileNotFoundError:
+        return []
+    try:
+        size = files.fstat(fd).st_size
+        raw = files.pread(fd, size - size % layout.RUN_RECORD.size, 0)
+    finally:
+        files.close(fd)
+    # Of two openings that begin at the same sequence, the first has given out none.
+    return sorted(((first, run) for run, first, _ in layout.RUN_RECORD.iter_unpack(raw)), key=lambda each: each[0])
+
+
+def _headers(batch: Batch, index: int, run: bytes, reason: str, at: str) -> bytes:
     ours: list[Header] = [
         ("mb.seq", str(batch.sequences[index]).encode()),
-        ("mb.run", batch.position.run.hex().encode()),
+        ("mb.run", run.hex().encode()),
         # Cut between two characters.
         ("mb.reason", reason.encode(errors="replace")[:4096].decode(errors="ignore").encode()),
         ("mb.at", at.encode()),

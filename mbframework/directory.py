@@ -5,16 +5,22 @@ Promises
 - What is not a buffer, may be written by strangers, or was made by a newer release is refused by name, and nothing
   in it is touched. What can be checked is checked before anything is created.
 - A copied or restored directory is noticed by the inodes of the directory and of ``buffer.json``; it opens and
-  takes writes, and nothing is sent until told which it is.
+  takes writes, and nothing is sent until told which it is. Where several processes are told at once, the first
+  one's word holds, for all of them.
+- ``buffer.json`` gets its name when it is whole and on the device. Until then it is a draft, locked by who writes it:
+  what a killed process left of one is finished, or removed, by a later opening, and never somebody else's.
 - Only file systems on which a shared map is known to be safe are mapped; network file systems are refused.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -30,6 +36,9 @@ if TYPE_CHECKING:
 _HARMLESS = frozenset({"lost+found"})
 #: What the name of a ``buffer.json`` goes on with while it is being written.
 _DRAFT = ".new."
+#: Seconds: how long another process may take to write a ``buffer.json``, and how often it is looked at.
+_PATIENCE = 10.0
+_POLL = 0.01
 _ELSEWHERE = (
     "this directory is not the one that the buffer was made in (copied or restored?): nothing is sent until it is "
     "opened with identity='adopt' (the original is gone) or identity='new-identity' (both go on)"
@@ -67,35 +76,56 @@ def lanes_of(files: Files, path: str) -> list[str]:
         if name in (layout.DEAD_DIRECTORY, *_HARMLESS) or name.startswith("."):
             continue
         try:
-            if stat.S_ISDIR(files.stat(os.path.join(path, name)).st_mode) and _is_lane(os.path.join(path, name)):
+            if stat.S_ISDIR(files.stat(os.path.join(path, name)).st_mode) and _is_lane(files, os.path.join(path, name)):
                 found.append(name)
         except FileNotFoundError:
             continue
     return sorted(found, key=lambda name: (name != layout.MAIN_LANE, len(name), name))
 
 
-def _is_lane(path: str) -> bool:
+def _is_lane(files: Files, path: str) -> bool:
     # The lock is its first file; a backup may have left that out.
-    return any(os.path.lexists(os.path.join(path, name)) for name in (layout.WRITER_LOCK_FILE, layout.HEAD_FILE))
+    for name in (layout.WRITER_LOCK_FILE, layout.HEAD_FILE):
+        try:
+            files.stat(os.path.join(path, name))
+        except FileNotFoundError:
+            continue
+        except PermissionError:
+            # Taken for one: who reads it is told, and does not believe that nothing was written.
+            return True
+        return True
+    return False
 
 
-def read(files: Files, path: str, file: str = layout.BUFFER_FILE) -> dict[str, Any]:
+def read(files: Files, path: str) -> dict[str, Any]:
     """What ``buffer.json`` says.
 
     :raises NotABuffer: there is none, or it is not one of ours.
     :raises NewerFormat: it was written by a newer release.
+    :raises DirectoryError: it cannot be read.
     """
-    name = os.path.join(path, file)
+    fd = _open(files, path, write=False)
+    if fd is None:
+        raise NotABuffer(f"{path} is not a buffer: it has no {layout.BUFFER_FILE}", path=path)
     try:
-        fd = files.open(name, write=False)
+        return _facts(files, fd, path)
+    finally:
+        files.close(fd)
+
+
+def _open(files: Files, path: str, *, write: bool) -> int | None:
+    """The file, or None where there is none."""
+    name = os.path.join(path, layout.BUFFER_FILE)
+    try:
+        return files.open(name, write=write)
     except FileNotFoundError:
-        raise NotABuffer(f"{path} is not a buffer: it has no {file}", path=path) from None
-    except PermissionError as error:
-        raise DirectoryError(
-            f"{name} cannot be read: {error.strerror}; run as the user who owns it", path=path
-        ) from None
+        return None
     except OSError as error:
-        raise DirectoryError(f"{name} cannot be read: {error.strerror}; expected a file", path=path) from error
+        raise DirectoryError(f"{name} cannot be read: {error.strerror}", path=path) from error
+
+
+def _facts(files: Files, fd: int, path: str) -> dict[str, Any]:
+    name = os.path.join(path, layout.BUFFER_FILE)
     try:
         facts = json.loads(files.pread(fd, 1 << 16, 0))
         major = facts["format"]
@@ -112,12 +142,9 @@ def read(files: Files, path: str, file: str = layout.BUFFER_FILE) -> dict[str, A
             raise ValueError("the id is not 32 hex digits")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotABuffer(
-            f"{name} is not the file of a buffer ({error}); restore it from the copy in a lane's status, or give "
-            "another directory",
+            f"{name} is not the file of a buffer ({error}); run mb repair on it, or give another directory",
             path=path,
         ) from None
-    finally:
-        files.close(fd)
     result: dict[str, Any] = facts
     return result
 
@@ -131,41 +158,19 @@ def prepare(files: Files, path: str, config: Config) -> Directory:
     path = os.path.abspath(path)
     exists = os.path.lexists(path)
     kind = _check_file_system(files, path if exists else os.path.dirname(path), config)
-    if exists:
-        _check_safe(files, path, config)
-        names = set(_list(files, path)) - _HARMLESS
-        # Looked at after the list, which may lack what another process has just made.
-        fresh = not os.path.lexists(os.path.join(path, layout.BUFFER_FILE)) and not _finish(files, path, names)
-        foreign = {name for name in names if not _is_draft(name)}
-        if fresh and foreign:
-            raise NotABuffer(
-                f"{path} holds other files ({min(foreign)!r:.60}) and no {layout.BUFFER_FILE}: give an empty or a new "
-                "directory",
-                path=path,
-            )
-    else:
-        fresh = True
+    if not exists:
         try:
             files.make_directory(path, config.dir_mode)
+            files.sync_directory(os.path.dirname(path))
         except FileExistsError:
             # Somebody has just made it: perhaps one of us.
-            _check_safe(files, path, config)
-            fresh = layout.BUFFER_FILE not in _list(files, path)
+            exists = True
         except OSError as error:
             raise DirectoryError(f"{path} cannot be made: {error.strerror}", path=path) from error
-        else:
-            files.sync_directory(os.path.dirname(path))
-    if fresh:
-        # Two processes may begin at once: the one that finds the name taken reads what the other wrote.
-        with contextlib.suppress(FileExistsError):
-            _create(files, path)
-    facts = read(files, path)
-    barred = ""
-    if not _same_place(files, path, facts):
-        if config.identity is None:
-            barred = _ELSEWHERE
-        else:
-            facts = _rewrite(files, path, facts, new=config.identity == "new-identity")
+    if exists:
+        _check_safe(files, path, config)
+    facts, barred = _identify(files, path, config)
+    _tidy(files, path)
     return Directory(path, bytes.fromhex(facts["id"]), str(facts.get("created", "")), kind in MAPPABLE, kind, barred)
 
 
@@ -236,63 +241,161 @@ def _check_file_system(files: Files, path: str, config: Config) -> str:
     return kind
 
 
+def _is_fresh(files: Files, path: str) -> bool:
+    """Whether a ``buffer.json`` is to be made; False where there is one, found or finished.
+
+    :raises NotABuffer: the directory holds something else.
+    """
+    for waited in _attempts(files):
+        names = set(_list(files, path)) - _HARMLESS
+        # Looked at after the list, which may lack what another process has just made.
+        if os.path.lexists(os.path.join(path, layout.BUFFER_FILE)):
+            return False
+        drafts = set(filter(_is_draft, names))
+        foreign = names - drafts
+        if not foreign:
+            return True
+        if _finish(files, path, drafts, lanes=foreign):
+            return False
+        if waited or not any(_is_written(files, os.path.join(path, draft)) for draft in drafts):
+            raise NotABuffer(
+                f"{path} holds other files ({min(foreign)!r:.60}) and no {layout.BUFFER_FILE}: give an empty or a new "
+                "directory",
+                path=path,
+            )
+    raise AssertionError("the last attempt raises")
+
+
+def _attempts(files: Files) -> Iterator[bool]:
+    """False now and then, while another process may be about to finish; True at last."""
+    deadline = files.boot_ns() + int(_PATIENCE * 1e9)
+    pause = threading.Event()
+    while files.boot_ns() < deadline:
+        yield False
+        pause.wait(_POLL)
+    yield True
+
+
 def _create(files: Files, path: str) -> None:
-    facts = {"id": files.random(layout.ID_SIZE).hex(), "created": _now(files)}
-    _store(files, path, facts, replace=False)
+    _store(files, path, {"id": files.random(layout.ID_SIZE).hex(), "created": _now(files)}, replace=False)
 
 
-def _rewrite(files: Files, path: str, facts: dict[str, Any], *, new: bool) -> dict[str, Any]:
-    # Another process may be about the same; the one that finds the name taken reads what the other wrote.
+def _identify(files: Files, path: str, config: Config) -> tuple[dict[str, Any], str]:
+    """What ``buffer.json`` says, and why nothing may be sent; it is rewritten where the caller says what a copy is."""
+    for _ in _attempts(files):
+        if _is_fresh(files, path):
+            _create(files, path)
+        fd = _open(files, path, write=config.identity is not None)
+        if fd is None:
+            # Another process has taken the old one away, and is about to put the new one in its place.
+            continue
+        try:
+            facts = _facts(files, fd, path)
+            if facts.get("inodes") == [files.stat(path).st_ino, files.fstat(fd).st_ino]:
+                return facts, ""
+            if config.identity is None:
+                return facts, _ELSEWHERE
+            # Its lock is for who replaces it; what was replaced meanwhile is read anew.
+            if files.lock(fd) and files.is_at(fd, os.path.join(path, layout.BUFFER_FILE)):
+                _replace(files, path, facts, new=config.identity == "new-identity")
+        finally:
+            files.close(fd)
+    raise DirectoryError(
+        f"{path} is being given an identity by another process, which does not get on with it; end that", path=path
+    )
+
+
+def _replace(files: Files, path: str, facts: dict[str, Any], *, new: bool) -> None:
     if new:
         facts = facts | {"id": files.random(layout.ID_SIZE).hex(), "was": facts["id"], "created": _now(files)}
-    with contextlib.suppress(FileExistsError):
-        _store(files, path, facts, replace=True)
-    return read(files, path)
+    _store(files, path, facts, replace=True)
 
 
 def _store(files: Files, path: str, facts: dict[str, Any], *, replace: bool) -> None:
+    """Write a ``buffer.json``, or find that another process has done so in the meantime."""
     name = os.path.join(path, layout.BUFFER_FILE)
-    # Not by the number of the process, which in a container is the same after every restart.
-    temporary = f"{name}{_DRAFT}{files.random(4).hex()}"
-    fd = files.open(temporary, create=True, exclusive=True)
+    temporary, fd = _draft(files, name)
     try:
         inodes = [files.stat(path).st_ino, files.fstat(fd).st_ino]
         content = {"format": layout.FORMAT_MAJOR} | facts | {"inodes": inodes}
         files.pwrite(fd, json.dumps(content, indent=1).encode() + b"\n", 0)
         files.datasync(fd)
-    finally:
-        files.close(fd)
-    if replace:
-        with contextlib.suppress(FileNotFoundError):
+        if replace:
             files.unlink(name)
-    try:
-        files.link(temporary, name)
+        with contextlib.suppress(FileExistsError):
+            files.link(temporary, name)
     finally:
-        files.unlink(temporary)
+        # Where the name is gone and the link failed, the draft is all that is left of the identity.
+        if not replace or os.path.lexists(name):
+            with contextlib.suppress(OSError):
+                files.unlink(temporary)
+        files.close(fd)
     files.sync_directory(path)
+
+
+def _draft(files: Files, name: str) -> tuple[str, int]:
+    """A new draft and its descriptor, which holds its lock."""
+    while True:
+        # Not by the number of the process, which in a container is the same after every restart.
+        temporary = f"{name}{_DRAFT}{files.random(4).hex()}"
+        fd = files.open(temporary, create=True, exclusive=True)
+        # Until it is locked, it may be taken for one that a killed process left.
+        if files.lock(fd) and files.is_at(fd, temporary):
+            return temporary, fd
+        files.close(fd)
 
 
 def _is_draft(name: str) -> bool:
     return name.startswith(layout.BUFFER_FILE + _DRAFT)
 
 
-def _finish(files: Files, path: str, names: set[str]) -> bool:
-    """Give ``buffer.json`` its name where a kill has taken it away: it was whole, on the device, under another."""
-    if not any(os.path.lexists(os.path.join(path, name, layout.HEAD_FILE)) for name in names):
+@contextlib.contextmanager
+def _abandoned(files: Files, draft: str) -> Iterator[int]:
+    """A draft, locked, whose writer is gone.
+
+    :raises OSError: it has a writer (BlockingIOError), is gone, or is no draft.
+    """
+    fd = files.open(draft)
+    try:
+        if not files.lock(fd):
+            raise BlockingIOError(errno.EWOULDBLOCK, "another process is writing it", draft)
+        if not files.is_at(fd, draft):
+            raise FileNotFoundError(errno.ENOENT, "it is finished", draft)
+        yield fd
+    finally:
+        files.close(fd)
+
+
+def _is_written(files: Files, draft: str) -> bool:
+    """Whether another process is at work on a draft, or has just been."""
+    try:
+        with _abandoned(files, draft):
+            return False
+    except (BlockingIOError, FileNotFoundError):
+        return True
+    except OSError:
         return False
-    for draft in sorted(filter(_is_draft, names)):
-        with contextlib.suppress(NotABuffer, FileExistsError):
-            read(files, path, draft)
+
+
+def _finish(files: Files, path: str, drafts: Iterable[str], *, lanes: Iterable[str]) -> bool:
+    """Give ``buffer.json`` its name where a kill has taken it away: it was whole, on the device, under another."""
+    if not any(os.path.lexists(os.path.join(path, lane, layout.HEAD_FILE)) for lane in lanes):
+        return False
+    for draft in sorted(drafts):
+        with contextlib.suppress(OSError, NotABuffer), _abandoned(files, os.path.join(path, draft)) as fd:
+            _facts(files, fd, path)
             files.link(os.path.join(path, draft), os.path.join(path, layout.BUFFER_FILE))
-            files.unlink(os.path.join(path, draft))
             files.sync_directory(path)
             return True
     return False
 
 
-def _same_place(files: Files, path: str, facts: dict[str, Any]) -> bool:
-    name = os.path.join(path, layout.BUFFER_FILE)
-    return facts.get("inodes") == [files.stat(path).st_ino, files.stat(name).st_ino]
+def _tidy(files: Files, path: str) -> None:
+    """Remove what killed processes left of a ``buffer.json`` that there is."""
+    for draft in filter(_is_draft, _list(files, path)):
+        # Somebody else's, or no draft at all; a device that refuses this lets it be done later.
+        with contextlib.suppress(OSError), _abandoned(files, os.path.join(path, draft)):
+            files.unlink(os.path.join(path, draft))
 
 
 def _now(files: Files) -> str:

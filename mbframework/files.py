@@ -4,7 +4,8 @@ Promises
 --------
 - Every call that can fail, be cut short or be lost by a power failure goes through a :class:`Files`
   object, so that a test can stop, fail or forget any of them.
-- Files are opened without following links and are closed on exec. A write is whole or raises.
+- Files are opened without following links and are closed on exec. What is no regular file is refused, and never
+  waited for or touched; the error says what stands there. A write is whole or raises.
 - A rename never replaces a file, except in :meth:`Files.replace`, which is for narration (status) only.
 - Only ENOSPC and EDQUOT mean *full*; EROFS and EIO mean *broken*. Nothing else is guessed from an errno.
 
@@ -39,8 +40,19 @@ MAPPABLE: Final = frozenset({"ext4", "xfs", "tmpfs"})
 #: File systems on which neither flock nor a rename can be trusted between hosts.
 NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs"})
 
-_BASE = os.O_NOFOLLOW | os.O_CLOEXEC
+#: Not waiting: a pipe without another end would hold up whoever opens it. Regular files know no waiting.
+_BASE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _FILL = bytes(256 * 1024)
+#: What opening says of a link, of a directory, and of a pipe, socket or device.
+_NO_FILE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EINVAL})
+_KINDS: Final = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 #: How /proc writes blanks, tabs, newlines and backslashes in names.
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
@@ -88,11 +100,7 @@ class Files:
             flags |= os.O_CREAT
         if exclusive:
             flags |= os.O_EXCL
-        fd = os.open(path, flags, 0o600)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        return fd
+        return _open_regular(path, flags, 0o600)
 
     def close(self, fd: int) -> None:
         """Give the descriptor back."""
@@ -176,8 +184,9 @@ class Files:
     def replace(self, path: str, data: bytes, mode: int = 0o600) -> None:
         """Swap a small file's content: readers see the old or the new, whole. Not synced."""
         temporary = f"{path}.tmp"
-        fd = os.open(temporary, _BASE | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        fd = _open_regular(temporary, _BASE | os.O_WRONLY | os.O_CREAT, mode)
         try:
+            os.ftruncate(fd, 0)
             self.pwrite(fd, data, 0)
         finally:
             os.close(fd)
@@ -203,6 +212,13 @@ class Files:
     def fstat(self, fd: int) -> os.stat_result:
         """About an open file."""
         return os.fstat(fd)
+
+    def is_at(self, fd: int, path: str) -> bool:
+        """Whether the name leads to the open file, and not to one that has taken its place."""
+        try:
+            return os.path.samestat(self.stat(path), self.fstat(fd))
+        except FileNotFoundError:
+            return False
 
     def lock(self, fd: int) -> bool:
         """Take the exclusive lock of an open file description; False where another holds it."""
@@ -264,6 +280,28 @@ class Files:
     def random(self, size: int) -> bytes:
         """Random bytes for ids and salts."""
         return os.urandom(size)
+
+
+def _open_regular(path: str, flags: int, mode: int) -> int:
+    try:
+        fd = os.open(path, flags, mode)
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            why = f"user {os.geteuid()} may not open {os.path.basename(path)!r}; run as its owner, with mode 0600"
+            raise PermissionError(error.errno, why, path) from None
+        if error.errno in _NO_FILE and not stat.S_ISREG(found := os.lstat(path).st_mode):
+            raise _no_file(error.errno or 0, path, found) from None
+        raise
+    found = os.fstat(fd).st_mode
+    if not stat.S_ISREG(found):
+        os.close(fd)
+        raise _no_file(errno.EINVAL, path, found)
+    return fd
+
+
+def _no_file(number: int, path: str, mode: int) -> OSError:
+    kind, name = _KINDS.get(stat.S_IFMT(mode), "something else"), os.path.basename(path)
+    return OSError(number, f"{kind}, not a regular file, stands there as {name!r}; put the file in its place", path)
 
 
 @functools.cache

@@ -43,7 +43,7 @@ class LockFile:
         while True:
             fd = files.open(path, create=True)
             try:
-                if files.lock(fd) and _same(files, fd, path):
+                if files.lock(fd) and files.is_at(fd, path):
                     lock = cls(files, path, fd)
                     fd = -1
                     lock._describe(brief=brief)
@@ -140,14 +140,6 @@ def _will_keep(files: Files, path: str) -> bool:
         except FileNotFoundError:
             return False
     return holder_lives(files, facts)
-
-
-def _same(files: Files, fd: int, path: str) -> bool:
-    """Whether the name still leads to the file that was locked."""
-    try:
-        return _key(files.stat(path)) == _key(files.fstat(fd))
-    except FileNotFoundError:
-        return False
 
 
 def _key(info: os.stat_result) -> tuple[int, int]:

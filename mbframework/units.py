@@ -14,11 +14,13 @@ Everything here is a pure function: any thread may call it.
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 from mbframework.errors import ConfigurationError
 
@@ -34,6 +36,7 @@ MAX_TIME = 9_223_372_036.0
 _BINARY = {"B": 1, "KiB": KiB, "MiB": MiB, "GiB": GiB, "TiB": 1 << 40}
 _DECIMAL = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZE_UNITS = {unit.lower(): factor for unit, factor in (_BINARY | _DECIMAL).items()}
+_SPELLED = {unit.lower(): unit for unit in (*_BINARY, *_DECIMAL)}
 
 # From large to small: the order in which they may follow each other in one text.
 _TIME_UNITS = {
@@ -46,52 +49,68 @@ _TIME_UNITS = {
     "ns": Fraction("1e-9"),
 }
 
+#: What people write for the units of time, for hints only.
+_TIME_WORDS = {unit: unit for unit in _TIME_UNITS} | {
+    "day": "d", "hour": "h", "hr": "h", "min": "m", "sec": "s", "milli": "ms", "micro": "us", "nano": "ns",
+}  # fmt: skip
+
 _NUMBER = re.compile(r"\d{1,40}(?:\.\d{1,40})?", re.ASCII)
 _SIZE = re.compile(r"(\d{1,40}(?:\.\d{1,40})?)\s*([A-Za-z]*)", re.ASCII)
-_TIME = re.compile(r"(\d{1,40}(?:\.\d{1,400})?)\s*([a-z]*)\s*", re.ASCII)
+_TIME = re.compile(r"(\d{1,40}(?:\.\d{1,400})?)(?!\d)\s*([a-z]*)\s*", re.ASCII)
+#: A negative number, or one with more digits than any size or time has: understood, and out of range.
+_BEYOND = re.compile(r"(-\d+|\d{41,})(\.\d*)?\s*[A-Za-z]*", re.ASCII)
 
 _EXPECTED_SIZE = "expected bytes as a number, or a text such as '512', '64MiB' or '1.5GB'"
 _EXPECTED_TIME = "expected seconds as a number, or a text such as '250ms', '10s', '1h30m' or '7d'"
 
 
-def parse_size(value: str | float, *, name: str = "size") -> int:
+def parse_size(value: str | float, *, name: str = "size", within: str = "") -> int:
     """A size in bytes.
 
     A fraction of a byte is cut off where a unit was given (``"1.1GiB"``), and
     refused where none was (``1.5``).
 
+    :param within: what an error says of a number that no size can be, such as "expected a size of 64KiB or more".
     :raises ConfigurationError: it names ``name``, the value and what was expected.
     """
+    within = within or f"expected a size from 0 to {MAX_SIZE} bytes"
     if isinstance(value, str):
         match = _SIZE.fullmatch(value.strip())
         if match is None:
-            raise _refused(name, value, _EXPECTED_SIZE)
+            raise _refused(name, value, within if _BEYOND.fullmatch(value.strip()) else _EXPECTED_SIZE)
         number, unit = Fraction(match[1]), match[2].lower()
         if unit in {"k", "m", "g", "t"}:
-            decimal, binary = f"{unit.upper()}B", f"{unit.upper()}iB"
+            decimal, binary = (_SPELLED[f"{unit}{rest}"] for rest in ("b", "ib"))
             raise _refused(name, value, f"expected '{match[1]}{decimal}' (decimal) or '{match[1]}{binary}' (binary)")
         if unit and unit not in _SIZE_UNITS:
-            units = ", ".join([*_BINARY, *_DECIMAL])
-            raise _refused(name, value, f"unknown unit {match[2]!r}; expected one of {units}")
+            hint = _meant(_nearest_unit(unit, _SPELLED))
+            raise _refused(
+                name, value, f"unknown unit {match[2]!r:.30}; expected one of {', '.join(_SPELLED.values())}{hint}"
+            )
         factor = _SIZE_UNITS[unit] if unit else 1
     else:
-        number, factor = _number(value, name, _EXPECTED_SIZE), 1
+        number, factor = _number(value, name, _EXPECTED_SIZE, within), 1
     if factor == 1 and number.denominator != 1:
         raise _refused(name, value, "expected a whole number of bytes")
     size = int(number * factor)
     if size > MAX_SIZE:
-        raise _refused(name, value, f"expected at most {MAX_SIZE} bytes")
+        raise _refused(name, value, within)
     return size
 
 
-def parse_time(value: str | float, *, name: str = "time") -> float:
+def parse_time(value: str | float, *, name: str = "time", within: str = "") -> float:
     """A time in seconds. Units, largest first and each at most once: d, h, m, s, ms, us, ns.
 
+    :param within: what an error says of a number that no time can be, such as "expected a time of 100ms or more".
     :raises ConfigurationError: it names ``name``, the value and what was expected.
     """
-    seconds = _seconds_of_text(value, name) if isinstance(value, str) else _number(value, name, _EXPECTED_TIME)
+    within = within or f"expected a time from 0 to {MAX_TIME:.0f} seconds (292 years)"
+    if isinstance(value, str):
+        seconds = _seconds_of_text(value, name, within)
+    else:
+        seconds = _number(value, name, _EXPECTED_TIME, within)
     if seconds > MAX_TIME:
-        raise _refused(name, value, f"expected at most {MAX_TIME:.0f} seconds (292 years)")
+        raise _refused(name, value, within)
     return float(seconds)
 
 
@@ -105,7 +124,7 @@ def parse_number(value: str | float, *, name: str, expected: str) -> float:
         if match is None:
             raise _refused(name, value, expected)
         return float(match[0])
-    return float(_number(value, name, expected))
+    return float(_number(value, name, expected, expected))
 
 
 def quoted(value: object) -> str:
@@ -162,45 +181,48 @@ def _refused(name: str, value: object, expected: str) -> ConfigurationError:
     return ConfigurationError(f"{name}: {quoted(value)}: {expected}", option=name)
 
 
-def _number(value: object, name: str, expected: str) -> Fraction:
+def _number(value: object, name: str, expected: str, within: str) -> Fraction:
     """A plain number, exactly; what a configuration file may hold instead is refused by name."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _refused(name, value, expected)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise _refused(name, value, "expected a finite number")
-    if value < 0:
-        raise _refused(name, value, "expected zero or more")
+    if value < 0 or (isinstance(value, float) and not math.isfinite(value)):
+        raise _refused(name, value, within)
     return Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
 
 
-def _seconds_of_text(value: str, name: str) -> Fraction:
+def _seconds_of_text(value: str, name: str, within: str) -> Fraction:
     text = value.strip().lower().replace("µ", "u").replace("μ", "u")  # micro sign, Greek mu: Go prints the first
+    parts: list[tuple[str, str]] = []
+    at = 0
+    while match := _TIME.match(text, at):
+        parts.append((match[1], match[2]))
+        at = match.end()
+    if not parts or at < len(text):
+        raise _refused(name, value, within if _BEYOND.fullmatch(text) else _EXPECTED_TIME)
+    if len(parts) == 1 and not parts[0][1]:
+        return Fraction(parts[0][0])
     units = list(_TIME_UNITS)
-    total, at, last = Fraction(0), 0, -1
-    while at < len(text):
-        match = _TIME.match(text, at)
-        if match is None:
-            raise _refused(name, value, _EXPECTED_TIME)
-        number, unit = Fraction(match[1]), match[2]
-        if not unit and match.span() == (0, len(text)):
-            return number
-        if unit not in _TIME_UNITS:
-            what = f"unknown unit {unit!r}" if unit else f"{match[1]!r} has no unit"
-            raise _refused(name, value, f"{what}; expected one of {', '.join(units)}")
-        if units.index(unit) <= last:
-            raise _refused(
-                name,
-                value,
-                "expected each unit once, the largest first, such as '1h30m'",
-            )
-        total, at, last = (
-            total + number * _TIME_UNITS[unit],
-            match.end(),
-            units.index(unit),
-        )
-    if not text:
-        raise _refused(name, value, _EXPECTED_TIME)
-    return total
+    for number, unit in parts:
+        if unit not in units:
+            what = f"unknown unit {unit!r:.30}" if unit else f"{number!r:.30} has no unit"
+            hint = _meant(_nearest_unit(unit, _TIME_WORDS))
+            raise _refused(name, value, f"{what}; expected one of {', '.join(units)}{hint}")
+    places = [units.index(unit) for _, unit in parts]
+    if any(later <= earlier for earlier, later in pairwise(places)):
+        raise _refused(name, value, "expected each unit once, the largest first, such as '1h30m'")
+    return sum((Fraction(number) * _TIME_UNITS[unit] for number, unit in parts), Fraction(0))
+
+
+def _nearest_unit(unit: str, spelled: Mapping[str, str]) -> str:
+    """The unit that was probably meant, or ""."""
+    # "minutes" and "MBs" say what they mean at their beginning, and likeness would not find it.
+    begins = [short for short in spelled if len(short) > 1 and unit.startswith(short)]
+    close = [max(begins, key=len)] if begins else difflib.get_close_matches(unit, spelled, n=1)
+    return spelled[close[0]] if close else ""
+
+
+def _meant(unit: str) -> str:
+    return f"; did you mean {unit!r}?" if unit else ""
 
 
 def _short(number: float, digits: int) -> str:

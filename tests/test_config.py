@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mbframework.config import DEFAULTS, MIN_SEGMENT_SIZE, OPTIONS, Config
 from mbframework.config_reference import reference, renewed
-from mbframework.errors import ConfigurationError
+from mbframework.errors import ConfigurationError, UnknownProvider
 from mbframework.units import GiB, KiB, MiB
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -211,6 +211,77 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_option(name: str, value: ob
     assert mistake(lambda: Config(**{name: value})) == str(caught.value)  # type: ignore[arg-type]
 
 
+SIZES, TIMES = "B, KiB, MiB, GiB, TiB, kB, MB, GB, TB", "d, h, m, s, ms, us, ns"
+A_TIME = "expected seconds as a number, or a text such as '250ms', '10s', '1h30m' or '7d'"
+A_MODE = "expected octal permission bits with all rights for the owner, such as 0o700 or 0o2770"
+
+
+@pytest.mark.parametrize(
+    "name, value, says",
+    [
+        ("segment_size", -1, "-1: expected a size of 64KiB or more"),
+        ("segment_size", "-1MiB", "'-1MiB': expected a size of 64KiB or more"),
+        ("segment_size", float("nan"), "nan: expected a size of 64KiB or more"),
+        ("channel_bytes", 1e400, "inf: expected a size from 64KiB to 8MiB"),
+        ("min_free", -5, "-5: expected a size from 0 to 9223372036854775807 bytes"),
+        ("min_free", "9" * 50, f"'{'9' * 50}': expected a size from 0 to 9223372036854775807 bytes"),
+        ("segment_size", "10 MBs", f"'10 MBs': unknown unit 'MBs'; expected one of {SIZES}; did you mean 'MB'?"),
+        ("segment_size", "64k", "'64k': expected '64kB' (decimal) or '64KiB' (binary)"),
+        ("segment_age", -1, "-1: expected a time of 100ms or more"),
+        ("segment_age", "-10s", "'-10s': expected a time of 100ms or more"),
+        ("close_timeout", "-10s", "'-10s': expected a time from 0 to 9223372036 seconds (292 years)"),
+        ("close_timeout", "9" * 50, f"'{'9' * 50}': expected a time from 0 to 9223372036 seconds (292 years)"),
+        ("close_timeout", "10min", f"'10min': unknown unit 'min'; expected one of {TIMES}; did you mean 'm'?"),
+        ("close_timeout", "3 hours", f"'3 hours': unknown unit 'hours'; expected one of {TIMES}; did you mean 'h'?"),
+        ("close_timeout", "1h 30", f"'1h 30': '30' has no unit; expected one of {TIMES}"),
+        ("close_timeout", "1,5s", f"'1,5s': {A_TIME}"),
+        ("close_timeout", True, f"True: {A_TIME}"),
+        ("max_rate", -1, "-1: expected messages per second, 0.001 or more"),
+        ("max_lanes", -1, "-1: expected a whole number from 1 to 10,000"),
+        ("share", "flase", "'flase': expected true or false; did you mean 'false'?"),
+        ("dir_mode", 700, f"700: {A_MODE}; did you mean 0o700?"),
+    ],
+)
+def test_nonsense_is_answered_with_what_is_expected(name: str, value: object, says: str) -> None:
+    assert mistake(lambda: Config.from_mapping({name: value})) == f"{name}: {says}"
+
+
+def test_a_rule_between_options_names_the_source_of_either(tmp_path: Path) -> None:
+    file = written(tmp_path / "a.toml", "retry_wait = 60")
+    assert mistake(lambda: Config.layered(file=file, environ={"MBFRAMEWORK_RETRY_WAIT_MAX": "2s"})) == (
+        f"{file}: retry_wait: 1m is longer than 2s (environment: MBFRAMEWORK_RETRY_WAIT_MAX); expected the same or less"
+    )
+    environ = {"MBFRAMEWORK_SEGMENT_SIZE": "1GiB"}
+    assert "segments of 1GiB (environment: MBFRAMEWORK_SEGMENT_SIZE)" in mistake(lambda: Config.from_env(environ))
+
+
+def test_a_wrong_provider_names_its_source(tmp_path: Path) -> None:
+    def refused(config: Config, option: str = "") -> str:
+        with pytest.raises(ConfigurationError) as caught, config.naming_provider():
+            raise ConfigurationError("nonsense", option=option)
+        return str(caught.value)
+
+    environ = {"MBFRAMEWORK_PROVIDER": "sqlite:x"}
+    assert refused(Config.from_env(environ)) == "environment: MBFRAMEWORK_PROVIDER: nonsense"
+    # A change of something else, and a copy, forget nothing; a change of it does.
+    changed = pickle.loads(pickle.dumps(Config.from_env(environ).replace(mode="always")))
+    assert refused(changed) == "environment: MBFRAMEWORK_PROVIDER: nonsense"
+    assert changed == Config(provider="sqlite:x", mode="always")
+    assert refused(changed.replace(provider="file:x")) == "nonsense"
+    assert refused(Config(provider="sqlite:x")) == "nonsense"
+    labels = {"provider": "--provider"}
+    assert refused(Config.layered(environ=environ, labels=labels, provider="file:x")) == "--provider: nonsense"
+    text = '[mbframework]\nprovider = "sqlite:x"\nprovider_options = { rate = 5 }'
+    config = Config.from_toml(written(tmp_path / "a.toml", text))
+    assert refused(config) == f"{tmp_path / 'a.toml'}: [mbframework]: provider: nonsense"
+    assert refused(config, "rate") == f"{tmp_path / 'a.toml'}: [mbframework]: provider_options: nonsense"
+
+    with pytest.raises(UnknownProvider, match="^environment: MBFRAMEWORK_PROVIDER: no provider") as caught:
+        with Config.from_env(environ).naming_provider():
+            raise UnknownProvider("no provider is named 'x'", plugin="x")
+    assert (caught.value.plugin, caught.value.provider) == ("x", "x")
+
+
 def test_a_wrong_word_is_refused_with_the_nearest() -> None:
     assert mistake(lambda: Config.from_mapping({"mode": "bufer"})) == (
         "mode: 'bufer': expected one of block, raise, buffer, always; did you mean 'buffer'?"
@@ -248,8 +319,8 @@ def test_a_password_stands_in_no_repr() -> None:
         ({"total_size": "10MB", "segment_size": "5MB"}, ["total_size: 10MB", "20MB", "at most 2500kB"]),
         ({"segment_size": "1GiB"}, ["total_size: 1GiB", "4GiB or more"]),
         ({"total_size": "10TiB"}, ["total_size: 10TiB", "100,000 segments"]),
-        ({"retry_wait": "1m"}, ["retry_wait: 1m", "retry_wait_max, 30s"]),
-        ({"fsync": "always", "linger": "5ms"}, ["linger: 5ms", "fsync='always'"]),
+        ({"retry_wait": "1m"}, ["retry_wait: 1m", "30s (retry_wait_max)"]),
+        ({"fsync": "always", "linger": "5ms"}, ["linger: 5ms", "'always' (fsync)"]),
     ],
 )
 def test_options_that_do_not_go_together(values: dict[str, object], words: list[str]) -> None:
@@ -298,7 +369,8 @@ def test_the_tables_of_a_toml_file(tmp_path: Path, text: str, section: str | Non
         ("[project]", None, "unknown table [project]; expected the options in [tool.mbframework] or [mbframework]"),
         ("[orders]", "order", "no table [order]"),
         ("order = 5", "order", "no table [order]"),
-        ("max_rate = nan", None, "max_rate: nan: expected a finite number"),
+        ("max_rate = nan", None, "max_rate: nan: expected messages per second, 0.001 or more"),
+        ("retry_wait = 60", None, "retry_wait: 1m is longer than 30s (retry_wait_max); expected"),
         ("segment_age = 07:32:00", None, "segment_age: datetime.time(7, 32): expected seconds"),
     ],
 )

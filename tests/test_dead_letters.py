@@ -5,19 +5,23 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from mbframework import MessageBuffer, read_status
 from mbframework.deadletters import DeadLetters
 from mbframework.errors import MessageError
 from mbframework.files import Files
 from mbframework.intake import check_headers
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Header, Message, Position, pack_headers
-from mbframework.spool import recovery
+from mbframework.spool.layout import RUN_RECORD
 from mbframework.spool.reader import Gap, SpoolReader
+from mbframework.spool.survey import survey
 from mbframework.spool.writer import Identity
+from tests.engine.rig import program
 from tests.faulty_files import FaultyFiles, Killed
 
 RUN = b"\x11" * 16
@@ -45,17 +49,17 @@ def batch_of(
     )
 
 
-def letters(files: Files, home: Path, *, total_size: int = 4 << 20) -> DeadLetters:
+def letters(files: Files, home: Path, *, total_size: int = 4 << 20, mapped: bool = False) -> DeadLetters:
     identity = Identity(b"I" * 16, os.urandom(16), files.boot_id(), "main")
     return DeadLetters(
-        files, str(home / "dead/main"), identity=identity, total_size=total_size, dir_mode=0o700, mapped=False
+        files, str(home / "dead/main"), identity=identity, total_size=total_size, dir_mode=0o700, mapped=mapped
     )
 
 
 def stored(home: Path) -> list[Message]:
     """Every letter that can be read, in order."""
     files, directory = Files(), str(home / "dead/main")
-    first = recovery.survey(files, directory).segments[0].header
+    first = survey(files, directory).segments[0].header
     reader = SpoolReader(files, directory)
     found: list[Message] = []
     position, ordinal = first.first, first.ordinal
@@ -209,6 +213,88 @@ def test_a_failed_sync_is_not_made_good_by_a_second_one(tmp_path: Path) -> None:
     assert files.journal[begun : begun + 2] == ["pwrite", "datasync"]
     dead.close()
     assert origins(tmp_path) == [1, 2]
+
+
+def test_a_failure_half_way_leaves_nothing_open(tmp_path: Path) -> None:
+    """Neither of an opening nor of a store, with and without a map, in a new store and in one that is there."""
+    for there, mapped in itertools.product((False, True), repeat=2):
+        for n in itertools.count(1):
+            home = tmp_path / f"{there}-{mapped}-{n}"
+            home.mkdir()
+            if there:
+                earlier = letters(Files(), home)
+                assert earlier.add(batch_of([b"a"]), {0: "no"}) == (1, "")
+                earlier.close()
+            before = os.listdir("/proc/self/fd")
+            files = FaultyFiles()
+            files.fail_at(n, errno.EIO)
+            dead = letters(files, home, mapped=mapped)
+            try:
+                dead.add(batch_of([b"b"], first=2), {0: "no"})
+            except OSError:
+                assert dead.add(batch_of([b"b"], first=2), {0: "no"}) == (1, "")
+            dead.close()
+            assert os.listdir("/proc/self/fd") == before, f"failed at call {n}: {files.journal[n - 1]}"
+            if len(files.journal) < n:
+                break
+        assert n > 10
+
+
+REJECTING = """
+import os
+from mbframework.files import Files
+
+class Rejecting(Provider):
+    def send(self, batch):
+        numbers = [int(value) for value in batch.values]
+        if any(number % 3 == 1 for number in numbers):
+            rejected = {i: "no" for i, number in enumerate(numbers) if number % 3 == 1}
+            raise SendFailed("no", rejected=rejected, undelivered=[])
+
+class Dying(Files):
+    # The letters are on the device, and the seek has not moved past their messages.
+    def datasync(self, fd):
+        super().datasync(fd)
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("/dead/main/head"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+class Killed(MessageBuffer):
+    @staticmethod
+    def _make_files():
+        return Dying()
+
+kind = {"killed": Killed, "whole": MessageBuffer}[sys.argv[1]]
+buffer = kind(sys.argv[2], Rejecting(), batch_messages=int(sys.argv[3]), **FAST)
+buffer.flush(10)
+buffer.close(10)
+"""
+
+
+@pytest.mark.parametrize("batch_messages", [100, 4, 1])
+def test_a_kill_makes_no_twin_of_messages_of_several_openings(tmp_path: Path, batch_messages: int) -> None:
+    """The batch that comes again ends in another opening than the one that was killed."""
+
+    def write(first: int) -> None:
+        with MessageBuffer(tmp_path / "b") as buffer:
+            buffer.write_many("t", map(str, range(first, first + 3)))
+
+    def send(how: str) -> int:
+        with program(REJECTING, how, tmp_path / "b", batch_messages) as sender:
+            return sender.end()[0]
+
+    write(0)
+    write(3)
+    assert send("killed") == -signal.SIGKILL
+    write(6)
+    assert send("whole") == 0
+    found = stored(tmp_path / "b")
+    assert [each.value for each in found] == [b"1", b"4", b"7"]
+    status = read_status(tmp_path / "b").lanes[0]
+    assert (status.accepted, status.delivered, status.dead, status.resident) == (9, 6, 3, 0)
+    # Each names the opening that gave it out.
+    raw = (tmp_path / "b/main/runs").read_bytes()
+    runs = [run for run, _, _ in RUN_RECORD.iter_unpack(raw)]
+    assert [each.headers[1][1] for each in found] == [runs[i].hex().encode() for i in (0, 1, 3)]
 
 
 class FailingRead(FaultyFiles):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
+import stat
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mbframework_fake.provider import FakeProvider
 
-from mbframework import MessageBuffer
+from mbframework import MessageBuffer, read_status
 from mbframework.config import Config
 from mbframework.directory import Directory, prepare
 from mbframework.errors import ConfigurationError, DirectoryError, NewerFormat, NotABuffer, UnsafeDirectory
@@ -132,14 +136,31 @@ def test_garbage_in_buffer_json_is_named(tmp_path: Path, text: bytes) -> None:
     assert content(tmp_path) == before
 
 
-def test_something_else_of_that_name_is_named(tmp_path: Path) -> None:
-    for name in ("directory", "link"):
-        (tmp_path / name).mkdir(mode=0o700)
-    (tmp_path / "directory/buffer.json").mkdir()
-    (tmp_path / "link/buffer.json").symlink_to("/etc/hostname")
-    for name in ("directory", "link"):
-        with pytest.raises(DirectoryError, match=r"buffer\.json"):
-            made(tmp_path / name)
+@pytest.mark.parametrize("identity", [None, "adopt"])
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("a directory", Path.mkdir),
+        ("a symbolic link", lambda path: path.symlink_to("/etc/hostname")),
+        ("a symbolic link", lambda path: path.symlink_to("/nowhere")),
+        ("a named pipe", os.mkfifo),
+        ("a device", lambda path: os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))),
+    ],
+)
+def test_something_else_of_that_name_is_named_and_not_waited_for(
+    tmp_path: Path, kind: str, make: Callable[[Path], object], identity: Any
+) -> None:
+    path = tmp_path / "b"
+    path.mkdir(mode=0o700)
+    try:
+        make(path / "buffer.json")
+    except PermissionError:
+        pytest.skip("only root can make a device")
+    for look in (lambda: read_status(path), lambda: made(path, CONFIG.replace(identity=identity))):
+        with pytest.raises(
+            DirectoryError, match=rf"b/buffer\.json cannot be read: {kind}, .* put the file in its place"
+        ):
+            look()
 
 
 def test_a_newer_format_is_refused_whatever_else_changed_in_it(tmp_path: Path) -> None:
@@ -198,33 +219,136 @@ def test_killed_at_any_call_the_next_opening_goes_on(tmp_path: Path, change: Any
     assert n > 5
 
 
+PREPARE = """
+import sys
+from mbframework.config import Config
+from mbframework.directory import prepare
+from mbframework.files import Files
+config = Config(identity=sys.argv[1] if len(sys.argv) > 1 else None)
+for line in sys.stdin:
+    print(prepare(Files(), line.strip(), config), flush=True)
+"""
+
+
+@contextmanager
+def preparers(*identities: str) -> Iterator[Callable[[Path], set[str]]]:
+    """Two processes; the function has both prepare a directory at once, and returns what they say."""
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", PREPARE, *identities[i : i + 1]], stdin=-1, stdout=-1, text=True
+                )
+            )
+            for i in range(2)
+        ]
+
+        def both(path: Path) -> set[str]:
+            for process in processes:
+                assert process.stdin
+                process.stdin.write(f"{path}\n")
+                process.stdin.flush()
+            return {process.stdout.readline() for process in processes if process.stdout}
+
+        yield both
+
+
 def test_two_that_begin_at_once_agree(tmp_path: Path) -> None:
-    program = (
-        "import sys\n"
-        "from mbframework.config import Config\n"
-        "from mbframework.directory import prepare\n"
-        "from mbframework.files import Files\n"
-        "for line in sys.stdin:\n"
-        "    print(prepare(Files(), line.strip(), Config()), flush=True)\n"
-    )
-    with (
-        subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as one,
-        subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as other,
-    ):
-        assert one.stdin
-        assert one.stdout
-        assert other.stdin
-        assert other.stdout
+    with preparers() as both:
         for number in range(20):
-            for each in (one.stdin, other.stdin):
-                each.write(f"{tmp_path / str(number)}\n")
-                each.flush()
-            found = {one.stdout.readline(), other.stdout.readline()}
+            found = both(tmp_path / str(number))
             assert len(found) == 1
             assert "barred=''" in min(found)
             assert os.listdir(tmp_path / str(number)) == ["buffer.json"]
-        one.stdin.close()
-        other.stdin.close()
+
+
+@pytest.mark.parametrize("lanes", [(), ("orders",)])
+@pytest.mark.parametrize("other", ["new-identity", "adopt"])
+def test_two_that_say_at_once_what_a_copy_is_agree(tmp_path: Path, other: str, lanes: tuple[str, ...]) -> None:
+    original = tmp_path / "original"
+    was = made(original).buffer_id
+    for lane in lanes:
+        (original / lane).mkdir(mode=0o700)
+        (original / lane / "head").touch()
+    with preparers("new-identity", other) as both:
+        for number in range(12):
+            path = tmp_path / str(number)
+            subprocess.run(["cp", "-a", original, path], check=True)
+            found = both(path)
+            assert len(found) == 1, number
+            assert "barred=''" in min(found)
+            facts = json.loads((path / "buffer.json").read_text())
+            assert repr(bytes.fromhex(facts["id"])) in min(found)
+            if other == "new-identity":
+                assert facts["was"] == was.hex() != facts["id"]
+            assert sorted(os.listdir(path)) == sorted(["buffer.json", *lanes])
+
+
+def test_what_a_kill_left_is_removed_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "b"
+    made(path)
+    left, pipe, written = (path / f"buffer.json.new.{n}" for n in (1, 2, 3))
+    left.write_text("half")
+    os.mkfifo(pipe)
+    files = Files()
+    fd = files.open(str(written), create=True, exclusive=True)
+    try:
+        assert files.lock(fd)
+        assert made(path).barred == ""
+        assert sorted(os.listdir(path)) == ["buffer.json", pipe.name, written.name]
+    finally:
+        os.close(fd)
+    made(path)
+    assert sorted(os.listdir(path)) == ["buffer.json", pipe.name]
+
+
+def test_a_name_that_is_only_away_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    """Another process has taken the old ``buffer.json`` away, and the new one is not yet in its place."""
+    path = tmp_path / "b"
+    was = made(path)
+    (path / "orders").mkdir(mode=0o700)
+    (path / "orders/head").touch()
+    name, draft = path / "buffer.json", path / "buffer.json.new.1"
+    name.rename(draft)
+    files = Files()
+    fd = files.open(str(draft))
+    assert files.lock(fd)
+
+    class Patient(Files):
+        """Puts the file in its place when somebody has looked for it three times."""
+
+        looks = 0
+
+        def list(self, path: str) -> list[str]:
+            self.looks += 1
+            if self.looks == 3:
+                os.link(draft, name)
+                os.unlink(draft)
+                os.close(fd)
+            return super().list(path)
+
+    assert prepare(Patient(), str(path), CONFIG) == was
+    assert sorted(os.listdir(path)) == ["buffer.json", "orders"]
+
+
+def test_a_device_that_fails_leaves_the_identity_and_no_draft_behind(tmp_path: Path) -> None:
+    for n in itertools.count(1):
+        original, path = tmp_path / f"{n}-original", tmp_path / str(n)
+        made(original)
+        (original / "orders").mkdir(mode=0o700)
+        (original / "orders/head").touch()
+        subprocess.run(["cp", "-a", original, path], check=True)
+        files = FaultyFiles()
+        files.fail_at(n, errno.EIO)
+        try:
+            prepare(files, str(path), CONFIG.replace(identity="adopt"))
+        except OSError:
+            assert made(path, CONFIG.replace(identity="adopt")).barred == "", files.journal
+        else:
+            if len(files.journal) < n:
+                break
+        assert sorted(os.listdir(path)) == ["buffer.json", "orders"], files.journal
+    assert n > 5
 
 
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="this system has no tmpfs at hand")

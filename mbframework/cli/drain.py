@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import click
 
-from mbframework.cli.options import config_option, configuration, directory_argument, provider_option
+from mbframework.cli.options import config_option, configuration, directory_argument, provider_of, provider_option
 from mbframework.cli.stopping import StopSignal
 from mbframework.cli.terminal import library_narrates, narrate, plural
 from mbframework.errors import ConfigurationError
-from mbframework.plugins.source import resolve_url
 from mbframework.sidecar import Sidecar
 from mbframework.status import LaneStatus, read
 
@@ -38,12 +37,13 @@ def drain(directory: str, provider: str | None, file: str | None, until_empty: b
     be read.
     """
     config = configuration(directory, file, provider=provider)
-    if config.provider is None:
+    source = provider_of(config)
+    if source is None:
         raise ConfigurationError(
             "no provider to send to: give --provider URL, set MBFRAMEWORK_PROVIDER, or name it in the file of --config",
             option="provider",
         )
-    sidecar = Sidecar(config, resolve_url(config.provider, config.provider_options))
+    sidecar = Sidecar(config, source)
     found = read(directory)
     before = {lane.name: lane for lane in found.lanes}
     if until_empty and not found.problems and not any(lane.resident for lane in before.values()):

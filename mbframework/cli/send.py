@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import click
 
 from mbframework.buffer import MessageBuffer
-from mbframework.cli.options import config_option, configuration, directory_argument, provider_option
+from mbframework.cli.options import config_option, configuration, directory_argument, provider_of, provider_option
 from mbframework.cli.stopping import StopSignal
 from mbframework.cli.terminal import library_narrates, narrate, plural
 from mbframework.errors import BufferFull, ConfigurationError, MessageError
@@ -64,6 +64,7 @@ def send(
     separator = _separator(key_separator)
     check_topic(topic)
     config = configuration(directory, file, provider=provider, mode=mode, close_timeout=timeout)
+    provider_of(config)
     if sys.stdin is None:
         raise ConfigurationError("stdin is closed; expected the lines there")
     if sys.stdin.isatty():

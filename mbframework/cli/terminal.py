@@ -11,15 +11,14 @@ from contextlib import contextmanager, suppress
 
 import click
 
+from mbframework.printable import printable
 
-def printable(text: str) -> str:
-    """``text`` with everything escaped that is not a printable character or a blank."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+__all__ = ["library_narrates", "narrate", "plural", "printable"]
 
 
 def narrate(text: str) -> None:
-    """One line on stderr. Where nobody reads it any more, the work goes on without."""
-    with suppress(BrokenPipeError):
+    """One line on stderr. Where nobody reads it any more, or it has no room, the work goes on without."""
+    with suppress(OSError):
         click.echo(printable(text), err=True)
 
 

@@ -21,7 +21,8 @@ def test_help_names_every_command_and_the_version_is_the_packages() -> None:
     assert listed.exit_code == 0
     for name in COMMANDS:
         assert f"\n  {name}" in listed.stdout
-        assert "DIR" in CliRunner().invoke(main, [name, "-h"]).stdout or name in ("providers", "demo")
+        without = ("providers", "demo", "simulate", "completion")
+        assert "DIR" in CliRunner().invoke(main, [name, "-h"]).stdout or name in without
     assert CliRunner().invoke(main, ["--version"]).stdout == f"mbframework, version {mbframework.__version__}\n"
 
 
@@ -43,7 +44,17 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
         (["send", "outbox", ""], {}, "topic"),
         (["send", "outbox", "t", "--key-separator", ""], {}, "--key-separator is empty"),
         (["send", "outbox", "t", "--provider", "sqlit:x.db"], {}, "did you mean 'sqlite'?"),
-        (["send", "outbox", "t", "--timeout", "soon"], {}, "close_timeout: 'soon'"),
+        (["send", "outbox", "t", "--timeout", "soon"], {}, "Error: --timeout: 'soon'"),
+        (["send", "outbox", "t", "--timeout", "-3"], {}, "--timeout: '-3': expected a time from 0"),
+        (["send", "outbox", "t", "--mode", ""], {}, "Error: --mode: ''"),
+        (["send", "outbox", "t", "--provider", "sqlite"], {}, "Error: --provider: expected a URL"),
+        (["send", "outbox", "t", "--provider", "sqlite:x?tabel=5"], {}, "Error: --provider: provider 'sqlite' has no "),
+        (["send", "outbox", "t", "--config", ""], {}, "'--config' is empty"),
+        (["status", ""], {}, "'DIR' is empty"),
+        (["send", "", "t"], {}, "'DIR' is empty"),
+        (["drain", "", "--provider", "file:x"], {}, "'DIR' is empty"),
+        (["send", "outbox", "t"], {"MBFRAMEWORK_PROVIDER": "sqlit:x"}, "Error: environment: MBFRAMEWORK_PROVIDER: no "),
+        (["drain", "."], {"MBFRAMEWORK_PROVIDER": "file:x?moed=5"}, "Error: environment: MBFRAMEWORK_PROVIDER: prov"),
         (["send", "outbox", "t", "--config", "missing.toml"], {}, "missing.toml"),
         (["send", "outbox", "t"], {"MBFRAMEWORK_SEGMENT_SIZE": "big"}, "MBFRAMEWORK_SEGMENT_SIZE"),
         (["providers", "quue"], {}, "quue"),

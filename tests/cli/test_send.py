@@ -145,6 +145,14 @@ def test_nobody_has_to_listen_to_the_narration(start: Start, tmp_path: Path) -> 
     assert lane(tmp_path / "outbox").resident == 0
 
 
+def test_narration_that_finds_no_room_stops_nothing(start: Start, tmp_path: Path) -> None:
+    with open("/dev/full", "wb", buffering=0) as full:
+        process = start("send", "outbox", "t", "--provider", "fault:?inner=sqlite:out.db&outage=0s+500ms", stderr=full)
+        process.communicate(b"1\n" * 10, timeout=20)
+    assert process.returncode == 0
+    assert values(tmp_path / "out.db") == [b"1"] * 10
+
+
 def test_the_provider_may_stand_in_the_environment_or_a_file(mb: Run, tmp_path: Path) -> None:
     env = {"MBFRAMEWORK_PROVIDER": "sqlite:env.db"}
     assert mb("send", "a", "t", stdin=b"1\n", env=env).returncode == 0

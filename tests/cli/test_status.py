@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -100,6 +102,70 @@ def test_several_lanes_and_none(mb: Run, tmp_path: Path) -> None:
     found, text = status(tmp_path / "outbox")
     assert found["lanes"] == []
     assert "no lane yet" in text
+
+
+def link(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+@pytest.mark.parametrize(("kind", "make"), [("a named pipe", os.mkfifo), ("a symbolic link", link)])
+@pytest.mark.parametrize(
+    "name", ["head", "seek", "segment", "writer.lock", "status.writer.json", "events.writer.jsonl"]
+)
+def test_what_is_no_file_is_named_and_not_waited_for(
+    tmp_path: Path, name: str, kind: str, make: Callable[[Path], None]
+) -> None:
+    """Neither by who looks, nor by who writes."""
+    with MessageBuffer(tmp_path / "outbox") as buffer:
+        buffer.write("t", "1")
+    lane = tmp_path / "outbox" / "main"
+    if name == "segment":
+        (path,) = lane.glob("P*.seg")
+        path.unlink()
+    else:
+        path = lane / name
+        path.unlink()
+    make(path)
+    found, _ = status(tmp_path / "outbox")
+    if name in ("head", "seek"):
+        says = f"{kind}, not a regular file, stands there as {name!r}; put the file in its place"
+        assert found["problems"] == [f"lane main cannot be read: {says}"]
+    opened = CliRunner().invoke(main, ["send", str(tmp_path / "outbox"), "t"], input="")
+    if name in ("head", "seek", "writer.lock"):
+        assert opened.exit_code == 2
+        assert f"{kind}, not a regular file, stands there as {name!r}" in opened.stderr
+    assert not (tmp_path / "outbox" / "main" / "status.writer.json").is_symlink() or name == "status.writer.json"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
+def test_another_user_is_told_what_cannot_be_read() -> None:
+    def look() -> Result:
+        os.seteuid(65_534)
+        try:
+            return CliRunner().invoke(main, ["status", str(outbox)])
+        finally:
+            os.seteuid(0)
+
+    with TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        outbox = Path(directory, "outbox")
+        with MessageBuffer(outbox) as buffer:
+            buffer.write("t", "1")
+        for mode, path, said in (
+            (0o755, outbox, "user 65534 may not open 'buffer.json'; run as its owner"),
+            (
+                0o644,
+                outbox / "buffer.json",
+                "lane main cannot be read: user 65534 may not open 'seek'; run as its owner",
+            ),
+            (0o755, outbox / "main", "lane main cannot be read: user 65534 may not open 'seek'; run as its owner"),
+        ):
+            found = look()
+            assert "nothing was written" not in found.output
+            path.chmod(mode)
+            found = look()
+            assert said in found.output
+            assert "nothing was written" not in found.output
 
 
 HOSTILE = {

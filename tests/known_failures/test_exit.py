@@ -59,6 +59,9 @@ CASES += [("returns from main", "hanging", mode) for mode in ("buffer", "always"
 
 @pytest.mark.parametrize("ending, provider, mode", CASES)
 def test_20_the_last_messages_are_not_lost_at_exit(ending: str, provider: str, mode: str, tmp_path: Path) -> None:
+    if ending == "a thread that writes" and (3, 12) <= sys.version_info < (3, 12, 2):
+        # https://github.com/python/cpython/issues/113964
+        pytest.skip("this Python starts no thread once the main thread has ended; use 3.12.2 or newer")
     out = tmp_path / "out.jsonl"
     inner = f"file:{out}"
     behind = f"fault://?inner=FILE:{out}"
