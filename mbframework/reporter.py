@@ -1,7 +1,8 @@
-"""The thread that narrates: status files once a second and on a change of state, event lines, the head's heartbeat.
+"""The thread that narrates: status files once a second and on a change of state, event lines, the head's heartbeat,
+the rings of history.
 
 Promises: narration never delays writing or sending. A status file is replaced whole; at most ten a second are
-written. One thread.
+written. A ring gets a record about once a second, however often the state changes. One thread.
 """
 
 from __future__ import annotations
@@ -10,19 +11,25 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mbframework.events import EventLog
 from mbframework.files import Files
+from mbframework.history import Ring
 
 _log = logging.getLogger("mbframework.reporter")
 _LEAST = 0.1
+#: Seconds between two looks at the requests.
+_LOOK = 1.0
 _INTAKE_WINDOW_NS = 10 * 10**9
+#: A little less than a second, so that a thread that wakes once a second misses none.
+_RECORD_NS = 9 * 10**8
 
 
 class Reporter:
-    """``state`` tells (state, reason) now; ``sections`` maps a status file's path to what it holds."""
+    """``state`` tells (state, reason) now; ``sections`` maps a status file's path to what it holds, and ``history`` a
+    ring to its counters now (see :mod:`mbframework.history`)."""
 
     def __init__(
         self,
@@ -34,6 +41,8 @@ class Reporter:
         events: list[EventLog],
         heartbeat: Callable[[], None],
         accepted: Callable[[], int],
+        history: Mapping[Ring, Callable[[], Sequence[int]]] | None = None,
+        attend: Callable[[], object] = bool,
         mode: int = 0o600,
     ) -> None:
         self._files = files
@@ -43,6 +52,9 @@ class Reporter:
         self._events = events
         self._heartbeat = heartbeat
         self._accepted = accepted
+        self._history = dict(history or {})
+        self._recorded_at: int | None = None
+        self._attend = attend
         self._mode = mode
         self._changed = threading.Event()
         self._stopping = False
@@ -91,6 +103,17 @@ class Reporter:
                 _log.debug("the status cannot be written: %s", error)
         for log in self._events:
             log.flush()
+        # Last words are recorded whenever they come.
+        if extra or self._recorded_at is None or now - self._recorded_at >= _RECORD_NS:
+            self._recorded_at = now
+            self._record()
+
+    def _record(self) -> None:
+        for ring, counters in self._history.items():
+            try:
+                ring.put(counters())
+            except OSError as error:
+                _log.debug("the history cannot be written: %s", error)
 
     def _follow_state(self) -> None:
         state, reason = self._state()
@@ -103,15 +126,32 @@ class Reporter:
                 log.tell("state", before=before, after=state, reason=reason)
                 log.observe("state_changed", before=before, after=state, reason=reason)
 
+    def _pause(self) -> float:
+        """Seconds until the next report: those of a change in between do not put a record off."""
+        if not self._history or self._recorded_at is None:
+            return self._interval
+        due = max(self._interval, 1.0) - (self._files.boot_ns() - self._recorded_at) / 1e9
+        return min(self._interval, max(_LEAST, due))
+
+    def _rest(self, seconds: float) -> bool:
+        """Wait, but for looks at what is asked for; True where something changed meanwhile."""
+        while seconds > _LOOK:
+            if self._changed.wait(_LOOK):
+                return True
+            seconds -= _LOOK
+            self._attend()
+        return self._changed.wait(seconds)
+
     def _run(self) -> None:
         pace = threading.Event()
         while not self._stopping:
             try:
                 self._heartbeat()
                 self.report()
+                self._attend()
             except Exception:  # noqa: BLE001  (narration must not end because of one defect in it)
                 _log.exception("reporting failed")
-            if self._changed.wait(self._interval):
+            if self._rest(self._pause()):
                 self._changed.clear()
                 if not self._stopping:
                     pace.wait(_LEAST)

@@ -23,10 +23,10 @@ from mbframework.accounts import accounts_of
 from mbframework.errors import DirectoryError, UnsupportedFormat
 from mbframework.files import Files
 from mbframework.lockfile import is_held
-from mbframework.spool import layout, recovery
+from mbframework.spool import layout
 from mbframework.spool.reader import Run, SpoolReader
-from mbframework.spool.recovery import Survey
 from mbframework.spool.seek import SeekSlot
+from mbframework.spool.survey import Survey, glance, read_seek
 
 #: Seconds without a heartbeat after which what the engine last said is stale.
 STALE_AFTER = 3.0
@@ -185,9 +185,9 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
         lost_disk=accounts.lost_disk,
         returned=accounts.returned,
         resident_messages=accounts.resident,
-        resident_bytes=_resident_bytes(known),
-        disk_bytes=sum(found.size for found in known.segments),
-        segments=len(known.segments),
+        resident_bytes=known.waiting_size,
+        disk_bytes=known.size,
+        segments=known.count,
         oldest_age_s=oldest_on_disk(files, path, slot) if slot and accounts.spooled else None,
         last_error=blocked or _text(last_error) or None,
         last_error_at=_number(trouble.get("last")) or None,
@@ -206,7 +206,7 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
 
 def _unreadable(known: Survey, name: str) -> Iterator[str]:
     """What is missing or damaged of a lane that was in use."""
-    used = bool(known.segments or known.unreadable)
+    used = bool(known.count or known.unreadable)
     if known.head is None and (used or known.seek is not None):
         yield f"lane {name}: its head cannot be read: what was accepted and never reached the disk is not counted"
     if known.seek is None and (used or (known.head is not None and known.head.accepted)):
@@ -219,12 +219,12 @@ def _unreadable(known: Survey, name: str) -> Iterator[str]:
 def _steady(files: Files, path: str) -> Survey:
     """A survey during which the seek did not move, as far as a busy lane allows."""
     for _ in range(_LOOKS - 1):
-        known = recovery.survey(files, path)
+        known = glance(files, path)
         # The survey reads the seek first.
-        now = recovery.read_seek(files, path)
+        now = read_seek(files, path)
         if known.seek is None or now is None or now.generation == known.seek.generation:
             return known
-    return recovery.survey(files, path)
+    return glance(files, path)
 
 
 def read_narration(files: Files, path: str) -> dict[str, Any]:
@@ -271,21 +271,6 @@ def _speaks(files: Files, narration: dict[str, Any], age: float | None, lock: st
     pid = _pid(narration)
     # A process of another container cannot be seen, but its lock can.
     return (pid is not None and pid > 0 and files.process_exists(pid)) or is_held(files, lock)
-
-
-def _resident_bytes(known: Survey) -> int:
-    slot = known.seek
-    if slot is None:
-        return sum(found.size for found in known.segments)
-    total = 0
-    for found in known.segments:
-        end = found.end if found.end is not None else found.header.first
-        if end <= slot.next:
-            continue
-        size = found.walked.offset if found.walked is not None else found.size
-        inside = found.header.first == slot.segment and found.header.first <= slot.next
-        total += max(0, size - (slot.offset if inside else layout.FIRST_FRAME))
-    return total
 
 
 def oldest_on_disk(files: Files, path: str, slot: SeekSlot) -> float | None:
