@@ -13,21 +13,24 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mbframework import clerk, pause
 from mbframework.admission import MEMORY_ONLY
 from mbframework.deadletters import DeadLetters
 from mbframework.directory import Directory
-from mbframework.errors import BufferClosed, BufferFull, FlushTimeout, ModeError
+from mbframework.errors import BufferClosed, BufferFull, FlushTimeout, MessageBufferError, ModeError
 from mbframework.events import EventLog
 from mbframework.files import Files
+from mbframework.history import SENDER_FILE, WRITER_FILE, Ring
 from mbframework.housekeeper import Housekeeper
 from mbframework.lane import Lane
 from mbframework.ledger import Ledger
 from mbframework.linger import LingerClock
 from mbframework.lockfile import LockFile
-from mbframework.narrator import Narrator
+from mbframework.narrator import Narrator, sent
 from mbframework.observers import ObserverHub
 from mbframework.outlet import Outlet
 from mbframework.provider import Context
@@ -36,10 +39,13 @@ from mbframework.sender import Sender
 from mbframework.shutdown import Shutdown
 from mbframework.spool import layout, recovery
 from mbframework.spool.headfile import HeadFile
+from mbframework.spool.prepared import NoSpace
 from mbframework.spool.reader import SpoolReader
 from mbframework.spool.recovery import Recovered
 from mbframework.spool.runs import Runs
-from mbframework.spool.writer import Identity, Limits, NoSpace, Segment, SpoolWriter
+from mbframework.spool.segment import Segment
+from mbframework.spool.survey import read_seek
+from mbframework.spool.writer import Identity, Limits, SpoolWriter
 
 if TYPE_CHECKING:
     from mbframework.config import Config
@@ -158,9 +164,17 @@ class Engine:
             logs.append(self.sender_events)
         #: Appends what lingers in time.
         self.linger = LingerClock(self.lane) if config.linger else None
+        mode = 0o600 | (config.dir_mode & 0o040)
+        history: dict[Ring, Callable[[], Sequence[int]]] = {
+            Ring(files, self.path, WRITER_FILE, mode): self.narrator.written
+        }
+        if self.sender is not None and self.ledger is not None:
+            history[Ring(files, self.path, SENDER_FILE, mode)] = partial(sent, self.sender, self.ledger)
+        self.control = clerk.of_engine(self)
         self.reporter = Reporter(
             files=files, interval=config.status_interval, state=self.narrator.state, sections=sections, events=logs,
-            heartbeat=self._heartbeat, accepted=lambda: self.lane.accepted, mode=0o600 | (config.dir_mode & 0o040),
+            heartbeat=self._heartbeat, attend=self.control.attend,
+            accepted=lambda: self.lane.accepted, history=history, mode=mode,
         )  # fmt: skip
 
     def _build_sender(self, source: ProviderSource, ledger: Ledger, identity: Identity) -> None:
@@ -185,17 +199,29 @@ class Engine:
             destination=lambda: lane.head.slot.destination, bind=self._bind,
             intake=lambda: self.reporter.intake(), notify=lambda: self.reporter.notify(),
             barred=self.directory.barred, ended=self.shutdown.sender_ended,
+            paused=pause.read(files, self.path) is not None,
         )  # fmt: skip
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads.
+
+        :raises MessageBufferError: the system, or an interpreter that is about to end, gives no more of them.
+        """
+        self.control.open()
         self.reporter.report()
-        self.housekeeper.start()
-        if self.linger is not None:
-            self.linger.start()
-        if self.sender is not None:
-            self.sender.start()
-        self.reporter.start()
+        try:
+            self.housekeeper.start()
+            if self.linger is not None:
+                self.linger.start()
+            if self.sender is not None:
+                self.sender.start()
+            self.reporter.start()
+        except RuntimeError as error:
+            self.close(0.0)
+            raise MessageBufferError(
+                f"{self.directory.path} cannot be opened: {error}; raise the limit of threads, or open the buffer "
+                "before the main thread ends"
+            ) from error
 
     # ---- what the threads ask
 
@@ -203,7 +229,7 @@ class Engine:
         """One past what is settled, as far as this process can tell without a lock."""
         if self.ledger is not None:
             return self.ledger.next
-        slot = recovery.read_seek(self.files, self.path)
+        slot = read_seek(self.files, self.path)
         if slot is not None:
             self._seen_seek = max(self._seen_seek, slot.next)
         return self._seen_seek
@@ -283,7 +309,7 @@ class Engine:
         """Sequences may have been skipped since the last message, so the seek alone does not tell."""
         ledger, lane = self.ledger, self.lane
         if ledger is None:
-            slot = recovery.read_seek(self.files, self.path)
+            slot = read_seek(self.files, self.path)
             with lane.lock:
                 return slot is not None and slot.ordinal >= lane.spool.ordinal and not lane.memory_messages()
         with ledger.lock, lane.lock:
@@ -369,6 +395,7 @@ class Engine:
         self.sender.paused = False
         self.sender.interrupt()
         self.reporter.notify()
+        pause.lift(self.files, self.path)
 
     def purge(self) -> int:
         """Remove everything that waits, but for the batch that the provider has in hand; how many messages.

@@ -12,11 +12,15 @@ import socket
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from mbframework import pause
+from mbframework.history import Sent, Written
+from mbframework.spool.survey import read_seek
 from mbframework.status import LaneStatus, SeekPosition, oldest_on_disk, read_lane
 
 if TYPE_CHECKING:
     from mbframework.engine import Engine
     from mbframework.files import Files
+    from mbframework.ledger import Ledger
     from mbframework.observers import ObserverHub
     from mbframework.outlet import Outlet
     from mbframework.sender import Sender
@@ -41,7 +45,8 @@ class Narrator:
         if lane.full and engine.config.on_full != "prune":
             return "blocked", lane.full
         if sender.paused:
-            return "paused", "paused by request"
+            stored = pause.read(engine.files, engine.path)
+            return "paused", stored.words if stored is not None else "paused by request"
         trouble = sender.trouble.text if sender.trouble.count else ""
         if not sender.up:
             return "buffering", trouble or "the provider is being opened"
@@ -120,12 +125,31 @@ class Narrator:
             facts=sender.facts if sender else {}, **counts,
         )  # fmt: skip
 
+    def written(self) -> Written:
+        """The writer's counters now, for its ring of history."""
+        engine = self._engine
+        lane, ledger = engine.lane, engine.ledger
+        if ledger is None:
+            slot = read_seek(engine.files, engine.path)
+            gone, position = (slot.ordinal + slot.settled, slot.next) if slot is not None else (0, 0)
+            with lane.lock:
+                waiting = max(0, lane.spool.ordinal - gone) + lane.memory_messages()
+                on_disk = lane.spool.size_from(position)
+            return Written(lane.accepted, lane.accepted_bytes, waiting, on_disk)
+        with ledger.lock, lane.lock:
+            waiting = max(0, lane.spool.ordinal - ledger.ordinal - ledger.slot.settled) + lane.memory_messages()
+            waiting -= lane.settled_in_memory() + ledger.outlook(lane.flight_spilled).get("spooled", 0)
+            memory = lane.channel.bytes + lane.flight_bytes if lane.live else 0
+            on_disk = lane.spool.size_from(ledger.next)
+        return Written(lane.accepted, lane.accepted_bytes, waiting, on_disk + memory)
+
     def writer_section(self) -> dict[str, Any]:
         """The content of the writer's status file."""
         engine = self._engine
         lane = engine.lane
         counters = lane.spool.counters
         return heartbeat_section(engine.files, engine.name, self.state()[0]) | {
+            "buffer": {"id": engine.directory.buffer_id.hex(), "created": engine.directory.created},
             "mode": lane.mode,
             "sends": lane.sends,
             "live": lane.live,
@@ -138,6 +162,7 @@ class Narrator:
             "sealed": counters.sealed,
             "disk_error": lane.disk_error,
             "full": lane.full,
+            "on_full": engine.config.on_full,
             "limits": {
                 "total_size": lane.spool.limits.total_size,
                 "segment_size": lane.spool.limits.segment_size,
@@ -155,6 +180,14 @@ class Narrator:
         if engine.sender is None or engine.outlet is None:
             return common
         return common | sending_section(engine.sender, engine.outlet, engine.hub)
+
+
+def sent(sender: Sender, ledger: Ledger) -> Sent:
+    """A sender's counters now, for its ring of history."""
+    with ledger.lock:
+        slot = ledger.slot
+        discarded = slot.pruned + slot.expired + slot.dead + slot.purged + slot.lost + slot.returned
+        return Sent(slot.delivered, sender.traffic.bytes, discarded)
 
 
 def heartbeat_section(files: Files, lane: str, state: str) -> dict[str, Any]:

@@ -14,26 +14,31 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from mbframework import clerk, pause
 from mbframework import directory as directories
 from mbframework.deadletters import DeadLetters
 from mbframework.directory import Directory
 from mbframework.errors import BufferLocked, ConfigurationError, DirectoryError, NotABuffer, UnsupportedFormat
 from mbframework.events import EventLog
 from mbframework.files import Files
+from mbframework.history import SENDER_FILE, Ring
 from mbframework.ledger import Ledger
 from mbframework.lockfile import LockFile, describe, holder, is_held
-from mbframework.narrator import heartbeat_section, sending_section
+from mbframework.mending import mend
+from mbframework.narrator import heartbeat_section, sending_section, sent
 from mbframework.observers import ObserverHub
 from mbframework.outlet import Outlet
 from mbframework.provider import Context
 from mbframework.reporter import Reporter
 from mbframework.sender import UNKNOWN_DESTINATION, Sender
-from mbframework.spool import head, layout, recovery
-from mbframework.spool.headfile import HeadFile
+from mbframework.spool import layout
+from mbframework.spool.index import SegmentIndex
 from mbframework.spool.reader import SpoolReader
 from mbframework.spool.runs import Runs
+from mbframework.spool.survey import Survey, glance, read_head, read_live, read_seek
 from mbframework.spool.writer import Identity
 
 if TYPE_CHECKING:
@@ -84,6 +89,12 @@ class Sidecar:
                     raise BufferLocked(f"lane {name} is being sent by {who}", path=self.directory.path, holder=who)
                 for lane in self.lanes.values():
                     lane.chores()
+                paused = [name for name, lane in self.lanes.items() if lane.sender.paused]
+                if until_empty and paused:
+                    raise DirectoryError(
+                        f"lane {paused[0]} is paused: mb resume {self.directory.path} ends that",
+                        path=self.directory.path,
+                    )
                 if until_empty and all(lane.empty() for lane in self.lanes.values()):
                     if self.refused:
                         raise DirectoryError("; ".join(self.refused.values()), path=self.directory.path)
@@ -109,7 +120,8 @@ class Sidecar:
                 self._adopt(name)
             except (UnsupportedFormat, OSError) as error:
                 # One lane's trouble is its own: the others are sent.
-                why = f"lane {name} cannot be sent: {error}"
+                said = error.strerror or error if isinstance(error, OSError) else error
+                why = f"lane {name} cannot be sent: {said}"
                 if self.refused.get(name) != why:
                     _log.error("%s", why)
                 self.refused[name] = why
@@ -125,7 +137,7 @@ class Sidecar:
             return
         try:
             self._recover(name, path)
-            if recovery.read_seek(self._files, path) is None:
+            if read_seek(self._files, path) is None:
                 # Its writer is only opening it: nothing can wait there yet. The next look finds it.
                 lock.release()
                 return
@@ -144,24 +156,9 @@ class Sidecar:
         if lock is None:
             return
         try:
-            before = recovery.survey(files, path)
-            if before.clean and all(found.entry.sealed for found in before.segments) and before.seek is not None:
-                return
-            run, boot_id = files.random(16), files.boot_id()
-            begun = recovery.recover(files, path, buffer_id=self.directory.buffer_id, run=run, boot_id=boot_id)
-            Runs(files, path).add(run, begun.head.next)
-            Ledger.open(files, path, begun.seek, begun.seek_slot, exists=before.seek is not None).close()
-            head_file = HeadFile.begin(
-                files, path, begun.head, begun.head_slot, exists=before.head is not None, mapped=False
-            )
-            for found in begun.unsynced:
-                recovery.finish_seal(files, path, found)
-            begun.head.generation += 1
-            begun.head.flags = head.CLEAN
-            head_file.publish(begun.head.pack())
-            head_file.sync()
-            head_file.close()
-            _log.info("lane %s: its writer is gone; recovered: %s", name, "; ".join(begun.notes) or "nothing to mend")
+            notes = mend(files, path, self.directory.buffer_id)
+            if notes is not None:
+                _log.info("lane %s: its writer is gone; recovered: %s", name, "; ".join(notes) or "nothing to mend")
         finally:
             lock.release()
 
@@ -179,7 +176,7 @@ class DrainedLane:
         self._lock = lock
         self.name = name
         self.path = directory.lane_path(name)
-        known = recovery.survey(files, self.path)
+        known = glance(files, self.path)
         if known.seek is None:
             lock.release()
             raise ConfigurationError(f"lane {name} has no seek, and its writer is at work: wait for it, or stop it")
@@ -197,6 +194,8 @@ class DrainedLane:
             dir_mode=config.dir_mode, mapped=directory.mapped,
         )  # fmt: skip
         self._reader = SpoolReader(files, self.path)
+        #: Every delivered segment below was removed; -1: not known.
+        self._removed_below = -1
         self.outlet = Outlet(
             files=files, config=config, ledger=self.ledger, lane=None, reader=self._reader, dead=dead,
             events=self.events, tail=self._tail, refresh_floor=self._refresh_floor,
@@ -210,19 +209,37 @@ class DrainedLane:
             outlet=self.outlet, lane=None, events=self.events, known_run=Runs(files, self.path).knows,
             destination=lambda: self._fingerprint, bind=lambda _fingerprint: None, intake=lambda: 0.0,
             notify=lambda: self.reporter.notify(), barred=directory.barred,
+            paused=pause.read(files, self.path) is not None,
         )  # fmt: skip
+        mode = 0o600 | (config.dir_mode & 0o040)
+        self.control = clerk.of_sidecar(files, self)
         self.reporter = Reporter(
             files=files, interval=config.status_interval, state=self.state,
             sections={os.path.join(self.path, layout.SENDER_STATUS_FILE): self._section},
-            events=[self.events], heartbeat=lambda: None, accepted=lambda: 0,
-            mode=0o600 | (config.dir_mode & 0o040),
+            events=[self.events], heartbeat=lambda: None, attend=self.control.attend, accepted=lambda: 0,
+            history={Ring(files, self.path, SENDER_FILE, mode): lambda: sent(self.sender, self.ledger)},
+            mode=mode,
         )  # fmt: skip
 
     def start(self) -> None:
         """Start sending."""
+        self.control.open()
         self.events.tell("opened", lane=self.name, pid=os.getpid())
         self.sender.start()
         self.reporter.start()
+
+    def pause(self) -> None:
+        """Send nothing until :meth:`resume`. Any thread."""
+        with self.ledger.lock:
+            self.sender.paused = True
+        self.reporter.notify()
+
+    def resume(self) -> None:
+        """Send again, at once. Any thread."""
+        self.sender.paused = False
+        self.sender.interrupt()
+        self.reporter.notify()
+        pause.lift(self._files, self.path)
 
     def chores(self) -> None:
         """Apply the writer's floor, put the seek on the device, remove what is delivered."""
@@ -235,26 +252,33 @@ class DrainedLane:
             _log.warning("lane %s: %s; tried again", self.name, error)
 
     def _count_missing(self) -> None:
-        """What the spool once held and no segment shows. A writer at work would count its own end instead."""
-        if not self.outlet.empty_at or is_held(self._files, os.path.join(self.path, layout.WRITER_LOCK_FILE)):
+        """What the spool once held and no segment shows."""
+        if not self.outlet.empty_at:
             return
-        known = recovery.survey(self._files, self.path)
-        with self.ledger.lock:
-            slot = self.ledger.slot
-            missing = known.ordinal - slot.ordinal - slot.settled
-            done = self.ledger.flight is None and slot.next >= known.spool_end
-        if done and missing > 0 and not known.unsupported:
+        known = glance(self._files, self.path)
+        missing = self._missing(known)
+        if self._settled(known) and missing:
             self.outlet.lose_rest(missing)
 
+    def _missing(self, known: Survey) -> int:
+        """Messages that were spooled and are not there; 0 with a writer at work, which counts its own end instead."""
+        if known.unsupported or is_held(self._files, os.path.join(self.path, layout.WRITER_LOCK_FILE)):
+            return 0
+        with self.ledger.lock:
+            return max(0, known.ordinal - self.ledger.ordinal - self.ledger.slot.settled)
+
+    def _settled(self, known: Survey) -> bool:
+        with self.ledger.lock:
+            return self.ledger.flight is None and self.ledger.next >= known.spool_end
+
     def empty(self) -> bool:
-        """Whether everything that is on disk has been settled."""
+        """Whether everything that was on disk has been settled, and what is missing counted."""
         if not self.outlet.empty_at:
             return False
         # The sender found nothing since the last look; the directory has the last word.
         self.outlet.empty_at = 0
-        known = recovery.survey(self._files, self.path)
-        with self.ledger.lock:
-            return self.ledger.flight is None and self.ledger.next >= known.spool_end
+        known = glance(self._files, self.path)
+        return self._settled(known) and not self._missing(known)
 
     def close(self, timeout: float) -> None:
         """Stop sending, give the batch in hand ``timeout`` seconds, let go."""
@@ -281,7 +305,8 @@ class DrainedLane:
         if self.outlet.blocked:
             return "blocked", self.outlet.blocked
         if self.sender.paused:
-            return "paused", "paused by request"
+            stored = pause.read(self._files, self.path)
+            return "paused", stored.words if stored is not None else "paused by request"
         if not self.sender.up:
             return "buffering", self.sender.trouble.text or "the provider is being opened"
         return "draining", ""
@@ -289,11 +314,11 @@ class DrainedLane:
     def _tail(self) -> int | None:
         """One past the last spooled sequence, where the writer's live page leads to it. What the page gives as the
         next sequence may lie farther on: messages that linger in memory have one already."""
-        known = recovery.read_live(self._files, self.path)
+        known = read_live(self._files, self.path)
         return self._reader.end_of_frame(known.segment, known.tail) if known is not None and known.segment else None
 
     def _refresh_floor(self) -> bool:
-        slot = recovery.read_head(self._files, self.path)
+        slot = read_head(self._files, self.path)
         if slot is None:
             return False
         if slot.destination != UNKNOWN_DESTINATION:
@@ -309,19 +334,28 @@ class DrainedLane:
         return self.ledger.apply_floor(slot.floor, slot.floor_ordinal)
 
     def _remove_delivered(self) -> None:
-        known = recovery.survey(self._files, self.path)
         limit = self.ledger.synced_next
-        gone = []
-        for found in known.segments[:-1]:
-            # The last one stays: its successor's header is what tells its end.
-            if not found.entry.sealed or found.end is None or found.end > limit:
+        if limit == self._removed_below:
+            return
+        index = SegmentIndex(self._files, self.path)
+        index.refresh()
+        gone, last = [], 0
+        # The last segment stays: where it ends, only its successor tells for certain.
+        for entry, successor in pairwise(index.entries):
+            if successor.first > limit:
+                self._removed_below = limit
                 break
-            gone.append(found)
-        for found in gone:
-            self._files.unlink(os.path.join(self.path, found.entry.name))
+            if not entry.sealed:
+                break
+            # What cannot be read was counted as lost; it may be worth something to who repairs.
+            if index.header(entry) is not None:
+                gone.append(entry)
+                last = successor.first - 1
+        for entry in gone:
+            self._files.unlink(os.path.join(self.path, entry.name))
         if gone:
             self._files.sync_directory(self.path)
-            self.events.tell("removed", segments=len(gone), first=gone[0].header.first, last=(gone[-1].end or 1) - 1)
+            self.events.tell("removed", segments=len(gone), first=gone[0].first, last=last)
 
     def _section(self) -> dict[str, Any]:
         state, reason = self.state()

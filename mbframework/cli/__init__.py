@@ -12,15 +12,40 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 import traceback
 from importlib import import_module
+from keyword import iskeyword
+from typing import Any
 
 import click
 
 from mbframework.cli.terminal import printable
 from mbframework.errors import MessageBufferError
 
-COMMANDS = ("demo", "send", "drain", "status", "providers")
+COMMANDS = (
+    "demo",
+    "send",
+    "drain",
+    "status",
+    "providers",
+    "simulate",
+    "pause",
+    "resume",
+    "retry",
+    "mode",
+    "purge",
+    "dead",
+    "tail",
+    "peek",
+    "verify",
+    "repair",
+    "export",
+    "import",
+    "completion",
+)
+#: Commands that share a module with others.
+_MODULES = dict.fromkeys(("pause", "resume", "retry", "mode", "purge"), "control")
 
 
 class Failure(click.ClickException):
@@ -30,7 +55,7 @@ class Failure(click.ClickException):
 
 
 class _Commands(click.Group):
-    """Each command is the object that has the name of its module."""
+    """Each command is the object of its name, in the module of that name or the one that _MODULES tells."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -38,7 +63,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(import_module(f"{__name__}.{_MODULES.get(name, name)}"), name)
         return command
 
     def resolve_command(
@@ -50,6 +76,14 @@ class _Commands(click.Group):
             hint = f": did you mean {near[0]!r}?" if near else f"; there are {', '.join(COMMANDS)}"
             ctx.fail(f"no such command: {printable(name)!r}{hint}")
         return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            # --help and --version print before a command is called.
+            click.echo(f"Error: {printable(_words(error))}", err=True)
+            sys.exit(Failure.exit_code)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -64,8 +98,8 @@ class _Commands(click.Group):
 
 def _words(error: Exception) -> str:
     """The error as one sentence; the system's own errors name the file first."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__
 
 

@@ -1,0 +1,41 @@
+"""What a writer that is gone has left unfinished, made good as its next opening would, without opening the lane.
+
+Promise: afterwards the lane is as one that was closed properly. The caller holds the writer's lock.
+"""
+
+from __future__ import annotations
+
+from mbframework.files import Files
+from mbframework.ledger import Ledger
+from mbframework.spool import head, recovery
+from mbframework.spool.headfile import HeadFile
+from mbframework.spool.runs import Runs
+from mbframework.spool.survey import survey
+
+
+def mend(files: Files, lane_path: str, buffer_id: bytes) -> list[str] | None:
+    """What was mended, in words; None where the lane had been closed properly.
+
+    :raises UnsupportedFormat: a newer release wrote it; nothing was changed.
+    :raises OSError: the device failed.
+    """
+    before = survey(files, lane_path)
+    if before.clean and before.seek is not None and all(found.entry.sealed for found in before.segments):
+        return None
+    run, boot_id = files.random(16), files.boot_id()
+    begun = recovery.recover(files, lane_path, buffer_id=buffer_id, run=run, boot_id=boot_id)
+    Runs(files, lane_path).add(run, begun.head.next)
+    Ledger.open(files, lane_path, begun.seek, begun.seek_slot, exists=before.seek is not None).close()
+    head_file = HeadFile.begin(
+        files, lane_path, begun.head, begun.head_slot, exists=before.head is not None, mapped=False
+    )
+    try:
+        for found in begun.unsynced:
+            recovery.finish_seal(files, lane_path, found)
+        begun.head.generation += 1
+        begun.head.flags = head.CLEAN
+        head_file.publish(begun.head.pack())
+        head_file.sync()
+    finally:
+        head_file.close()
+    return begun.notes

@@ -1,0 +1,259 @@
+"""``mb pause``, ``resume``, ``retry``, ``mode``, ``purge``: beside a running program, after it, and misused."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mbframework import LaneStatus, MessageBuffer, read_status
+from tests.cli.conftest import MB, Run, Start, environment
+from tests.cli.tables import until, values
+from tests.engine.rig import FAST, Program, program
+
+#: A program whose lines of stdin become messages, and whose buffer takes requests.
+WRITER = (
+    "with MessageBuffer(sys.argv[1], sys.argv[2], **FAST) as buffer:\n"
+    "    print('open', flush=True)\n"
+    "    for line in sys.stdin:\n"
+    "        buffer.write('t', line.strip())\n"
+    "        print('written', flush=True)\n"
+)
+
+
+@contextmanager
+def running(directory: Path, provider: str) -> Iterator[Program]:
+    with program(WRITER, directory, provider) as writer:
+        assert writer.line() == "open"
+        yield writer
+        assert writer.end() == (0, "", "")
+
+
+def write(writer: Program, text: str) -> None:
+    writer.tell(text)
+    assert writer.line() == "written"
+
+
+def lane_of(directory: Path) -> LaneStatus:
+    (lane,) = read_status(directory).lanes
+    return lane
+
+
+def typed(cwd: Path, answer: str, *arguments: str) -> tuple[int, str]:
+    """Run mb with a terminal as its stdin, type the answer when it asks; exit status, and what it said."""
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [*MB, *arguments], stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd,
+            env=environment(None),
+        )  # fmt: skip
+        assert process.stdout is not None
+        asked = b""
+        while b"to go on" not in asked and select.select([process.stdout], [], [], 20)[0]:
+            some = os.read(process.stdout.fileno(), 4096)
+            if not some:
+                break
+            asked += some
+        os.write(ours, f"{answer}\n".encode())
+        rest, _ = process.communicate(timeout=20)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return process.returncode, (asked + rest).decode()
+
+
+def test_a_pause_holds_the_messages_back_until_resume(mb: Run, tmp_path: Path) -> None:
+    directory = tmp_path / "outbox"
+    with running(directory, f"sqlite:{tmp_path}/out.db") as writer:
+        write(writer, "1")
+        until(lambda: values(tmp_path / "out.db") == [b"1"])
+        done = mb("pause", "outbox")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"lane main: paused\n")
+        until(lambda: lane_of(directory).state == "paused")
+        write(writer, "2")
+        assert mb("retry", "outbox").returncode == 0
+        assert values(tmp_path / "out.db") == [b"1"]
+        done = mb("resume", "outbox", "--json")
+        assert json.loads(done.stdout) == {"schema": 1, "action": "resume", "lanes": [{"lane": "main", "ok": True}]}
+        until(lambda: values(tmp_path / "out.db") == [b"1", b"2"])
+        writer.process.stdin.close()  # type: ignore[union-attr]
+        writer.process.stdin = None
+
+
+def test_a_pause_outlives_the_program(mb: Run, tmp_path: Path) -> None:
+    directory = tmp_path / "outbox"
+    with program(WRITER, directory, f"sqlite:{tmp_path}/out.db") as writer:
+        assert writer.line() == "open"
+        assert mb("pause", "outbox").returncode == 0
+        write(writer, "1")
+        writer.kill()
+    with program(WRITER, directory, f"sqlite:{tmp_path}/out.db") as writer:
+        assert writer.line() == "open"
+        write(writer, "2")
+        until(lambda: lane_of(directory).state == "paused")
+        assert values(tmp_path / "out.db") == []
+        assert mb("resume", "outbox").returncode == 0
+        until(lambda: values(tmp_path / "out.db") == [b"1", b"2"])
+
+
+def test_a_pause_without_a_program_is_for_the_next_one(mb: Run, tmp_path: Path) -> None:
+    with MessageBuffer(tmp_path / "outbox") as buffer:
+        buffer.write("t", "1")
+    done = mb("pause", "outbox", "--json")
+    assert (done.returncode, done.stderr) == (0, b"lane main: no process sends it; the next one begins paused\n")
+    assert json.loads(done.stdout)["lanes"] == [{"lane": "main", "ok": True, "running": False}]
+    assert (tmp_path / "outbox/main/paused").exists()
+    done = mb("resume", "outbox")
+    assert (done.returncode, done.stderr) == (0, b"lane main: no process sends it; the next one is not paused\n")
+    done = mb("resume", "outbox")
+    assert done.returncode == 2
+    assert done.stderr == (b"lane main: nothing is running, no process sends it; start the program, or mb drain\n")
+
+
+def test_a_wait_between_attempts_is_ended(mb: Run, tmp_path: Path) -> None:
+    directory = tmp_path / "outbox"
+    text = WRITER.replace("**FAST", "**FAST | {'retry_wait': 600, 'retry_wait_max': 600}")
+    down = f"fault:?inner=sqlite:{tmp_path}/out.db&outage=0s+1s"
+    with program(text, directory, down) as writer:
+        assert writer.line() == "open"
+        write(writer, "1")
+        until(lambda: lane_of(directory).failures)
+
+        def delivered() -> bool:
+            assert mb("retry", "outbox").returncode == 0
+            return values(tmp_path / "out.db") == [b"1"]
+
+        until(delivered)
+
+
+@pytest.mark.parametrize("command", [("retry",), ("mode", "always", "--yes")])
+def test_without_a_program_that_is_said(mb: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    with MessageBuffer(tmp_path / "outbox") as buffer:
+        buffer.write("t", "1")
+    name, *rest = command
+    done = mb(name, "outbox", *rest, "--json")
+    assert done.returncode == 2
+    assert b"lane main: nothing is running, no process " in done.stderr
+    (lane,) = json.loads(done.stdout)["lanes"]
+    assert (lane["lane"], lane["ok"]) == ("main", False)
+    assert "nothing is running" in lane["error"]
+
+
+def test_the_mode_changes_when_it_is_confirmed(mb: Run, tmp_path: Path) -> None:
+    directory = tmp_path / "outbox"
+    down = f"fault:?inner=sqlite:{tmp_path}/out.db&outage=0s+1h"
+    with program(WRITER, directory, down) as writer:
+        assert writer.line() == "open"
+        write(writer, "1")
+        until(lambda: lane_of(directory).state == "buffering")
+        done = mb("mode", "outbox", "always")
+        assert done.returncode == 2
+        assert b"give --yes" in done.stderr
+        status, said = typed(tmp_path, "yes", "mode", "outbox", "always")
+        assert status == 2
+        assert "not confirmed; nothing was done" in said
+        status, said = typed(tmp_path, "always", "mode", "outbox", "always")
+        assert status == 0
+        assert said.endswith("lane main: mode always\n")
+        until(lambda: lane_of(directory).mode == "always")
+        done = mb("mode", "outbox", "raise", "--yes")
+        assert done.returncode == 2
+        assert b"lane main: " in done.stderr
+        assert b"1 messages are there" in done.stderr
+    assert b"no such mode" not in done.stderr
+    assert b"'allways' is not one of 'block', 'raise', 'buffer', 'always'" in mb("mode", "outbox", "allways").stderr
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_purge_asks_for_the_number(mb: Run, tmp_path: Path, runs: bool) -> None:
+    directory = tmp_path / "outbox"
+    down = f"fault:?inner=sqlite:{tmp_path}/out.db&outage=0s+1h"
+    with program(WRITER, directory, down) as writer:
+        assert writer.line() == "open"
+        for number in range(3):
+            write(writer, str(number))
+        until(lambda: lane_of(directory).resident == 3)
+        if not runs:
+            writer.kill()
+        assert mb("purge", "outbox").returncode == 2
+        status, said = typed(tmp_path, "4", "purge", "outbox")
+        assert status == 2
+        assert "3 messages in outbox will be removed, undelivered: type 3 to go on" in said
+        assert "not confirmed" in said
+        assert lane_of(directory).resident == 3
+        done = mb("purge", "outbox", "--yes", "--json")
+        assert (done.returncode, done.stderr) == (0, b"lane main: 3 messages purged\n")
+        assert json.loads(done.stdout)["lanes"][0]["purged"] == 3
+        until(lambda: (lane_of(directory).purged, lane_of(directory).resident) == (3, 0))
+        assert lane_of(directory).balanced
+
+
+def test_one_lane_or_all(mb: Run, tmp_path: Path) -> None:
+    for lane in ("main", "l2"):
+        with MessageBuffer(tmp_path / "outbox", lane=lane) as buffer:
+            buffer.write("t", "1")
+    done = mb("purge", "outbox", "--yes", "--lane", "l2")
+    assert done.stderr == b"lane l2: 1 message purged\n"
+    done = mb("purge", "outbox", "--yes")
+    assert done.stderr == b"lane main: 1 message purged\nlane l2: 0 messages purged\n"
+    done = mb("pause", "outbox", "--lane", "l3")
+    assert (done.returncode, done.stderr) == (2, b"Error: outbox has no lane 'l3'; expected main, l2\n")
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "retry", "purge"])
+def test_what_is_no_buffer_is_named(mb: Run, tmp_path: Path, command: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    for name in ("empty", "file", "missing"):
+        done = mb(command, name)
+        assert done.returncode == 2
+        assert done.stderr.startswith(b"Error: ")
+        assert b"Traceback" not in done.stderr
+        assert name.encode() in done.stderr
+    assert os.listdir(tmp_path / "empty") == []
+
+
+def test_a_sidecar_is_paused_resumed_and_stays_paused(mb: Run, start: Start, tmp_path: Path) -> None:
+    directory = tmp_path / "outbox"
+    with MessageBuffer(directory, **FAST) as buffer:
+        sidecar = start("drain", "outbox", "--provider", "sqlite:out.db")
+        buffer.write("t", "1")
+        until(lambda: values(tmp_path / "out.db") == [b"1"])
+        assert mb("pause", "outbox").returncode == 0
+        buffer.write("t", "2")
+        until(lambda: lane_of(directory).state == "paused")
+        sidecar.terminate()
+        assert sidecar.wait(20) == 0
+        start("drain", "outbox", "--provider", "sqlite:out.db")
+        until(lambda: lane_of(directory).state == "paused")
+        assert mb("resume", "outbox").returncode == 0
+        until(lambda: values(tmp_path / "out.db") == [b"1", b"2"])
+
+
+def test_a_paused_lane_is_not_waited_for(mb: Run, tmp_path: Path) -> None:
+    with MessageBuffer(tmp_path / "outbox") as buffer:
+        buffer.write("t", "1")
+    assert mb("pause", "outbox").returncode == 0
+    done = mb("drain", "outbox", "--provider", "sqlite:out.db", "--until-empty")
+    assert done.returncode == 2
+    assert b"lane main is paused: mb resume " in done.stderr
+    assert mb("resume", "outbox").returncode == 0
+    assert mb("drain", "outbox", "--provider", "sqlite:out.db", "--until-empty").returncode == 0
+    assert values(tmp_path / "out.db") == [b"1"]
+
+
+def test_a_program_as_it_comes_takes_requests(mb: Run, tmp_path: Path) -> None:
+    with MessageBuffer(tmp_path / "outbox", f"sqlite:{tmp_path}/out.db", **FAST) as buffer:
+        done = mb("pause", "outbox")
+        assert (done.returncode, done.stderr) == (0, b"lane main: paused\n")
+        assert buffer.status().state == "paused"
+        buffer.resume()
+    with MessageBuffer(tmp_path / "outbox", f"sqlite:{tmp_path}/out.db", **FAST) as buffer:
+        until(lambda: buffer.status().state == "live")
