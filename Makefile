@@ -5,6 +5,7 @@
 #   make test    all checks and all tests, with a real Kafka where java and mvn are there
 #   make torture five minutes of traffic while Kafka and the writer are killed (docs/testing.md); SEED=N another course
 #   make bench   figures: opening, writing, latency through outages of Kafka, a week's outage in small; BENCH=NAME one
+#   make screenshots  pictures of every screen of mbtui, in docs/pictures; NAMES="dashboard segment" some of them
 #   make check   lint, format, types, direction of imports, docs
 #   make docs    the documentation, in docs/_build/html
 #   make clean   removes what was built; make distclean removes .venv too
@@ -19,7 +20,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test torture bench check lint types imports docs kafka clean distclean
+.PHONY: help demo test torture bench screenshots check lint types imports docs kafka clean distclean
 
 help:
 	@sed -n '/^#   /s/^#   //p' Makefile
@@ -38,6 +39,9 @@ bench: $(VENV)/.developed kafka
 	@for name in $(or $(BENCH),open write outage latency); do \
 		echo "== $$name"; $(BIN)/python -m tests.bench $$name || exit; \
 	done
+
+screenshots: $(VENV)/.developed
+	@$(BIN)/python -m tests.tui.pictures docs/pictures $(NAMES)
 
 check: lint types imports docs
 

@@ -41,7 +41,9 @@ def test_top_level_names(wheel: Path, metadata: Message) -> None:
         names = archive.namelist()
     assert below(names) == PACKAGES | {f"mbframework-{metadata['Version']}.dist-info"}
     assert {name for name in names if not name.endswith(".py") and ".dist-info/" not in name} == {
-        "mbframework/py.typed"
+        "mbframework/py.typed",
+        "mbtui/simulator.tcss",
+        *(f"mbtui/web_page/{name}" for name in ("index.html", "page.css", "page.js")),
     }
 
 

@@ -1,12 +1,12 @@
-"""The command ``mbtui``: one plain status report for each directory.
+"""The command ``mbtui``: the live dashboard of buffers, and one plain report where there is no terminal for it.
 
-The live screen is not part of this release, and the command says so. It needs the extra ``tui`` all the same, so that
-what is installed for it today is what the screen will need.
+Exit status: 0; 1: ``--once`` and a directory could not be read; 2: wrong usage, nothing to look at, or the extra is
+not installed.
 """
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -15,25 +15,36 @@ REQUIRED = ("textual", "watchdog")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Report on each directory named in ``arguments`` (default: the command line); return the exit status.
-
-    0: every directory was read; 1: one could not be; 2: wrong usage, or the extra is not installed.
-    """
+    """Run what the command line (or ``arguments``) says, and return the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     missing = [name for name in REQUIRED if find_spec(name) is None]
     if missing:
         needs = " and ".join(missing)
         print(f"mbtui needs {needs}, not installed here; run: pip install 'mbframework[tui]'", file=sys.stderr)
         return 2
+    for flag, module in (("--simulate", "simulator"), ("--web", "web")):
+        if flag in given:
+            from importlib import import_module
 
-    from mbframework.cli import main as mb
+            given.remove(flag)
+            return int(import_module(f"mbtui.{module}").main(given) or 0)
 
-    parser = argparse.ArgumentParser(prog="mbtui", description="Print the status of buffers, once.")
-    parser.add_argument("directories", metavar="DIR", nargs="+", help="the directory of a buffer")
-    status = 0
-    for directory in parser.parse_args(arguments).directories:
-        try:
-            mb(["status", directory])
-        except SystemExit as end:
-            status = max(status, 1 if end.code else 0)
-    print("The live screen is not part of this release; `watch mb status DIR` repeats the report.", file=sys.stderr)
-    return status
+    from mbtui.arguments import parse, wants_screen
+
+    try:
+        options = parse(given, os.environ)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 2
+    from mbtui.starting import found, live, once
+
+    directories = options.directories or found()
+    if not directories:
+        print(
+            "mbtui: no buffer in the current directory, in MBFRAMEWORK_DIRS, or open in a process that can be seen; "
+            "run: mbtui DIR",
+            file=sys.stderr,
+        )
+        return 2
+    if wants_screen(options, os.environ):
+        return live(options, directories)
+    return once(options, directories)

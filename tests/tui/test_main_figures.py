@@ -1,0 +1,215 @@
+"""The figures, lines and columns that the dashboard computes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mbtui import figures
+from mbtui.arguments import parse
+from mbtui.banner import banner, strip, tabs
+from mbtui.glyphs import ASCII, UNICODE, only_ascii
+from mbtui.ink import crop, fit, length, opposite, plain, wrap
+from mbtui.lane_words import loss, loss_in_full, outage_began, trouble
+from mbtui.panels import Span, panels
+from mbtui.past import Past, columns
+from mbtui.pattern import Pattern
+from mbtui.segment_table import columns_for, heading, row_line
+
+from mbframework.monitor import Event, Point
+from tests.tui.scripted import EVENTS, NOW, buffering, lane, live, segments, view
+
+TEXTS = st.text(max_size=60)
+
+
+def span(seconds: float = 300.0) -> Span:
+    return Span(seconds, "5m", lane().history, 2.6)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (1812, "1,812"), (99_999, "99,999"), (120_422, "120k"), (999_499, "999k"), (999_600, "1.00M"),
+     (6_113_106, "6.11M"), (18_204_551, "18.2M"), (2.5e9, "2.50G"), (-4_000, "-4,000"), (float("inf"), "?")],
+)  # fmt: skip
+def test_counts_are_short(number: float, text: str) -> None:
+    assert figures.count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "?"), (-5, "0s"), (0.4, "0.4s"), (9.96, "10s"), (404, "6m44s"), (7_700, "2h8m"), (float("nan"), "?")],
+)
+def test_ages(seconds: float | None, text: str) -> None:
+    assert figures.age(seconds) == text
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_no_instant_is_too_strange(at: float) -> None:
+    assert figures.moment(at, NOW)
+    assert figures.age(at)
+
+
+@given(TEXTS, st.integers(0, 40))
+def test_what_is_cropped_fits(text: str, width: int) -> None:
+    assert length(crop(((text, ""), (text, "dim")), width)) <= width
+
+
+@given(TEXTS, st.integers(1, 30), st.integers(1, 4))
+def test_what_is_wrapped_fits_and_loses_nothing_without_saying_so(text: str, width: int, lines: int) -> None:
+    found = wrap(text, width, lines)
+    assert len(found) <= lines
+    assert all(length(line) <= width for line in found)
+    said = "".join(map(plain, found))
+    assert said.endswith("…") or re.sub(r"\s", "", said) == re.sub(r"\s", "", text)
+
+
+def test_parts_are_left_out_whole_and_the_right_side_is_never_cut() -> None:
+    assert plain(fit(9, (("one", ""),), (("three", ""),), (("two", ""),))) == "one  two"
+    assert plain(opposite((("a long verdict", ""),), (("LOST 5", "bad"),), 14)) == "a long… LOST 5"
+
+
+def test_a_column_without_a_point_is_blank_and_zero_is_the_lowest_level() -> None:
+    points = [Point(at=NOW - 9.5, accepted=0, delivered=0, resident=0), Point(NOW - 0.5, 8, 0, 0)]
+    values = columns(points, lambda point: point.accepted, now=NOW, window=10, width=10)
+    # A point stands for the two seconds in front of it too.
+    assert values == [0, *[None] * 6, 8, 8, 8]
+    assert UNICODE.sparkline(values) == "▁      ███"
+    assert ASCII.sparkline(values).isascii()
+
+
+@given(st.lists(st.floats(-1e6, 1e6), max_size=50), st.floats(1, 1e4), st.integers(0, 60))
+def test_columns_of_any_past(offsets: list[float], window: float, width: int) -> None:
+    points = [Point(NOW + offset, 1.0, 1.0, 1) for offset in sorted(offsets)]
+    found = columns(points, lambda point: point.accepted, now=NOW, window=window, width=width)
+    assert len(found) == width
+    assert {value for value in found if value is not None} <= {1.0}
+
+
+def test_an_hour_is_kept_in_steps() -> None:
+    past = Past()
+    for at in range(0, 7_200, 600):
+        past.add([Point(at + second, float(at), 0.0, at) for second in range(600)])
+        past.add([Point(at + second, 1e9, 0.0, at) for second in range(600)])  # seen before
+    points = past.points()
+    assert 355 <= len(points) <= 362
+    assert points[-1].accepted == 6_600.0
+    assert all(b.at - a.at == 10 for a, b in itertools.pairwise(points))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_every_row_has_the_width_of_its_heading(width: int) -> None:
+    chosen = columns_for(width)
+    head = plain(heading(chosen, "segment", False, UNICODE))
+    assert length(((head, ""),)) <= width
+    for row in segments().table:
+        assert length(row_line(row, chosen, NOW, UNICODE)) == len(head)
+
+
+def test_only_what_is_done_is_a_hundred_percent() -> None:
+    row = replace(segments().table[1], done=0.99999)
+    line = plain(row_line(row, columns_for(120), NOW, UNICODE))
+    assert " 99.9%" in line
+    assert UNICODE.empty in line
+
+
+def test_losses_are_added_up_and_named() -> None:
+    mixed = lane(lost=7, lost_live=5, lost_disk=2, expired=30, purged=9)
+    assert plain(loss(mixed)) == "LOST 120k"
+    assert [plain(line) for line in loss_in_full(mixed)] == [
+        "LOST 120k",
+        "120k in 3 prunes",
+        "30 expired",
+        "5 in memory at a kill",
+        "2 unreadable on disk",
+        "3 dead letters",
+        "9 purged on request",
+    ]
+    assert plain(loss(live())) == "nothing lost"
+
+
+def test_an_outage_began_with_the_first_failure_since_the_provider_last_answered() -> None:
+    failing = buffering()
+    assert outage_began(failing, EVENTS[:6]) == NOW - 716
+    assert outage_began(failing, EVENTS) == failing.status.last_error_at
+    assert outage_began(lane(), EVENTS) is None
+    told = plain(trouble(failing, EVENTS[:6], NOW, UNICODE))
+    assert told == ("error (began 11m56s ago, ×9, next retry in 4.0s) BrokerUnavailable: no broker answers at k1:9092")
+
+
+def test_the_banner_answers_the_five_questions_at_every_width() -> None:
+    for width in range(40, 200, 7):
+        lines = banner(
+            view(buffering()), buffering(), EVENTS[:6], now=NOW, width=width, glyphs=UNICODE, mark=(("RO", ""),)
+        )
+        text = "\n".join(map(plain, lines))
+        assert all(length(line) <= width for line in lines)
+        for answer in ("■ BUFFERING", "6m44s", "growing, full in 41m", "LOST 120k", "RO", "began 11m56s ago"):
+            assert answer in text
+
+
+@pytest.mark.parametrize("state", ["live", "buffering", "draining", "paused", "blocked", "disk-error", "stale", "dead"])
+def test_every_state_has_a_sign_and_a_word(state: str) -> None:
+    shown = lane(state=state, failures=0, state_reason="")
+    for glyphs in (UNICODE, ASCII):
+        top = plain(banner(view(shown), shown, (), now=NOW, width=80, glyphs=glyphs, mark=())[0])
+        sign, word = top.split()[:2]
+        assert word == state.upper()
+        assert len(sign) == 1
+        assert not glyphs.ascii or top.isascii()
+    assert len(set(UNICODE.states.values())) == len(set(ASCII.states.values())) == 8
+
+
+def test_panels_keep_to_their_width_and_to_ascii() -> None:
+    for shown in (lane(), buffering(), live(), lane(state="stale"), replace(lane(), incoming=None, outgoing=None)):
+        for width in (11, 16, 26, 46):
+            for panel in panels(shown, EVENTS, span(), now=NOW, widths=[width] * 4, glyphs=ASCII):
+                assert len(panel.lines) == 4
+                assert all(length(line) <= width for line in panel.lines), (width, panel)
+                assert all(only_ascii(plain(line)) == plain(line) for line in panel.lines)
+
+
+def test_hostile_texts_are_escaped_everywhere() -> None:
+    evil = "\x1b]0;gotcha\x07[red]\u202e\r\n"
+    shown = buffering(last_error=evil, provider=f"x{evil}://", state_reason=evil, mode=evil)
+    seen = view(shown, directory=f"/tmp/{evil}", problems=(evil,))
+    event = Event(NOW, "main", evil, "error", evil)
+    lines = banner(seen, shown, [event], now=NOW, width=200, glyphs=UNICODE, mark=())
+    lines += [
+        line for p in panels(shown, [event], span(), now=NOW, widths=[60] * 4, glyphs=UNICODE) for line in p.lines
+    ]
+    lines += [tabs([(seen, shown), (view(error=evil), None)], 0, width=200, glyphs=UNICODE)]
+    lines += strip(seen, shown, width=80, glyphs=UNICODE)
+    text = "".join(map(plain, lines))
+    assert text.isprintable()
+    assert "[red]" in text
+
+
+def test_the_chosen_lane_is_among_the_tabs() -> None:
+    places = [(view(directory=f"/var/lib/buffer-{at}"), lane()) for at in range(40)]
+    for chosen in range(40):
+        line = plain(tabs(places, chosen, width=80, glyphs=UNICODE))
+        assert f"{chosen + 1}/40" in line
+        assert f"buffer-{chosen}/main]" in line
+        assert len(line) <= 80
+    assert tabs(places[:1], 0, width=80, glyphs=UNICODE) == ()
+
+
+def test_patterns() -> None:
+    assert Pattern.parse("").shows("anything")
+    assert Pattern.parse("SEAL").shows("a sealed one")
+    assert not Pattern.parse("!seal").shows("a sealed one")
+    assert str(Pattern.parse("!seal")) == "!seal"
+    with pytest.raises(ValueError, match="not a regular expression"):
+        Pattern.parse("(")
+
+
+def test_the_command_line() -> None:
+    options = parse(["a", "b", "a", "--write", "--ascii"], {"NO_COLOR": "1"})
+    assert [path.rpartition("/")[2] for path in options.directories] == ["a", "b"]
+    assert options.write
+    assert options.ascii
+    assert not options.color

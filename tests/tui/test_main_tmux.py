@@ -1,0 +1,144 @@
+"""The program itself in tmux, beside a real engine and a real Kafka that is killed and comes back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mbframework import MessageBuffer
+from mbframework.testing.kafka import KafkaBroker
+from tests.engine.rig import eventually
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
+    pytest.mark.timeout(180),
+]
+
+PROMISED_S = 2.0
+
+
+class Tmux:
+    """A tmux server of its own, with ``mbtui`` in it."""
+
+    def __init__(self, folder: Path, *arguments: str, size: tuple[int, int] = (100, 30)) -> None:
+        self._socket = str(folder / "tmux")
+        command = [sys.executable, "-m", "mbtui", *arguments]
+        environ = {name: value for name, value in os.environ.items() if name not in ("TMUX", "NO_COLOR")}
+        self._run("-f", "/dev/null", "new-session", "-d", "-x", str(size[0]), "-y", str(size[1]), *command, env=environ)
+
+    def _run(self, *arguments: str, env: dict[str, str] | None = None) -> str:
+        done = subprocess.run(
+            ["tmux", "-S", self._socket, *arguments], capture_output=True, text=True, env=env, check=False
+        )
+        return done.stdout
+
+    @property
+    def screen(self) -> str:
+        """What stands on the terminal."""
+        return self._run("capture-pane", "-p")
+
+    def press(self, *keys: str) -> None:
+        """Press keys, by tmux's names."""
+        self._run("send-keys", *keys)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the program has left."""
+        return not self._run("list-panes")
+
+    def shows(self, text: str, timeout: float = 20.0) -> float:
+        """Wait until a text is on the screen; the seconds that took."""
+        began = time.monotonic()
+        while text not in (screen := self.screen):
+            assert time.monotonic() - began < timeout, f"{text} is not on the screen:\n{screen}"
+        return time.monotonic() - began
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        self._run("kill-server")
+
+
+@contextmanager
+def in_tmux(folder: Path, *arguments: str) -> Iterator[Tmux]:
+    tmux = Tmux(folder, *arguments)
+    try:
+        yield tmux
+    finally:
+        tmux.close()
+
+
+@contextmanager
+def written(write: Callable[[], object], pause: float) -> Iterator[None]:
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.wait(pause):
+            write()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def in_state(buffer: MessageBuffer, state: str) -> None:
+    eventually(lambda: buffer.status().state == state, f"state {state}", 60.0)
+
+
+def test_kafka_goes_and_comes_back(tmp_path: Path, kafka_control: KafkaBroker, kafka_topic: Callable[..., str]) -> None:
+    topic, directory = kafka_topic(), tmp_path / "buffer"
+    url = f"kafka://{kafka_control.bootstrap}?send_timeout=2s"
+    options = {"retry_wait_max": 0.5, "catch_up": "full"}
+    with MessageBuffer(directory, url, mode="buffer", **options) as buffer, in_tmux(tmp_path, str(directory)) as tmux:
+        with written(lambda: buffer.write(topic, b"x" * 1000), 0.005):
+            in_state(buffer, "live")
+            tmux.shows("● LIVE", PROMISED_S)
+            kafka_control.kill()
+            in_state(buffer, "buffering")
+            tmux.shows("■ BUFFERING", PROMISED_S)
+            tmux.shows("next retry")
+            # Enough for a while of draining.
+            for _ in range(400):
+                buffer.write_many(topic, [b"y" * 1000] * 500)
+            kafka_control.restart()
+            in_state(buffer, "draining")
+            tmux.shows("▲ DRAINING", PROMISED_S)
+            in_state(buffer, "live")
+            tmux.shows("● LIVE", PROMISED_S)
+            tmux.shows("nothing lost", PROMISED_S)
+        buffer.flush(30)
+
+
+@pytest.mark.parametrize("how", ["q", "C-c"])
+def test_it_leaves_the_terminal_as_it_was(how: str, tmp_path: Path) -> None:
+    MessageBuffer(tmp_path / "b", None, mode="always").close()
+    with in_tmux(tmp_path, str(tmp_path / "b")) as tmux:
+        tmux.shows("† DEAD")
+        tmux.press(how)
+        eventually(lambda: tmux.ended, "the end of mbtui", 10.0)
+
+
+def test_keys_and_sizes_in_a_real_terminal(tmp_path: Path) -> None:
+    with MessageBuffer(tmp_path / "b", None, mode="always") as buffer:
+        buffer.write("t", b"1")
+    with in_tmux(tmp_path, "--ascii", str(tmp_path / "b")) as tmux:
+        tmux.shows("SEGMENTS 1")
+        assert tmux.screen.isascii()
+        tmux.press("?")
+        tmux.shows("this help")
+        tmux.press("Escape")
+        tmux._run("resize-window", "-x", "50", "-y", "10")
+        eventually(lambda: "SEGMENTS" not in tmux.screen, "the small screen")
+        tmux.shows("wait 1")

@@ -1,0 +1,111 @@
+"""Which rows of a lane's segments are shown, and in which order.
+
+Promises: as they lie in the directory, or the other way round, they cost nothing, however many there are. A filter or
+another order reads the header of every segment once; of very many, it is made anew less often. One thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from mbframework.monitor import SegmentRow, SegmentTable
+from mbtui.pattern import Pattern
+
+#: What can be sorted by, in the order in which ``s`` goes through it.
+SORTS: Mapping[str, Callable[[SegmentRow], float | str]] = {
+    "segment": lambda row: row.first,
+    "state": lambda row: row.state,
+    "size": lambda row: row.size,
+    "msgs": lambda row: -1 if row.messages is None else row.messages,
+    "done": lambda row: row.done,
+    "left": lambda row: -1 if row.left is None else row.left,
+    "age": lambda row: -1.0 if row.age_s is None else row.age_s,
+}
+_CHUNK = 500
+#: An arrangement that took t seconds is kept for this many times t.
+_KEPT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A filter, a column to sort by, and the direction."""
+
+    pattern: Pattern = field(default_factory=Pattern)
+    sort: str = "segment"
+    descending: bool = False
+
+
+def row_text(row: SegmentRow) -> str:
+    """What a filter looks at."""
+    return f"{row.name} {row.first} {row.first:,} {row.state}"
+
+
+class Arrangement:
+    """The rows of one table, by their place on the screen."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._made = self._took = 0.0
+        self._order: Sequence[int] = range(0)
+        self._places: dict[int, int] | None = None
+
+    def of(self, lane: object, table: SegmentTable, order: Order) -> Sequence[int]:
+        """The places of this table's rows in that order."""
+        if not order.pattern.filters and order.sort == "segment":
+            count = len(table)
+            self._key, self._places = None, None
+            self._order = range(count - 1, -1, -1) if order.descending else range(count)
+            return self._order
+        now = time.monotonic()
+        if (lane, order) != self._key or now >= self._made + _KEPT * self._took:
+            self._order = arranged(table, order)
+            self._places = {index: place for place, index in enumerate(self._order)}
+            self._made, self._took = time.monotonic(), time.monotonic() - now
+            self._key = (lane, order)
+        return self._order
+
+    def place(self, index: int) -> int | None:
+        """Where on the screen the row ``index`` of the table stands; None where it is hidden."""
+        if self._places is not None:
+            return self._places.get(index)
+        try:
+            return self._order.index(index)
+        except ValueError:
+            return None
+
+    def rows(self, table: SegmentTable, start: int, stop: int) -> list[SegmentRow]:
+        """The rows at these places."""
+        wanted = self._order[start:stop]
+        if not wanted:
+            return []
+        if isinstance(wanted, range):
+            low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1])
+            found = table.rows(low, high + 1)
+            return found if wanted.step > 0 else found[::-1]
+        # Segments that went since the arrangement was made are no longer in the table.
+        return [row for index in wanted for row in table.rows(index, index + 1)]
+
+    def find(self, table: SegmentTable, order: Order, start: int, step: int) -> int | None:
+        """The next place from ``start`` on, forwards or backwards, whose row the pattern finds."""
+        places = iter(range(start, len(self._order) if step > 0 else -1, step))
+        while chunk := list(islice(places, _CHUNK)):
+            low, high = min(chunk), max(chunk) + 1
+            rows = self.rows(table, low, high)
+            for place in chunk:
+                if place - low < len(rows) and order.pattern.finds(row_text(rows[place - low])):
+                    return place
+        return None
+
+
+def arranged(table: SegmentTable, order: Order) -> list[int]:
+    """The rows that the filter leaves, in their order."""
+    kept: list[tuple[float | str, int]] = []
+    key = SORTS[order.sort]
+    for start in range(0, len(table), _CHUNK):
+        for at, row in enumerate(table.rows(start, start + _CHUNK)):
+            if order.pattern.shows(row_text(row)):
+                kept.append((key(row), start + at))
+    return [index for _, index in sorted(kept, reverse=order.descending)]

@@ -1,0 +1,87 @@
+"""All lanes of all directories, to choose from: state, backlog and loss of each in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+
+from mbframework.monitor import LaneView, View
+from mbtui.figures import age, count
+from mbtui.glyphs import Glyphs
+from mbtui.ink import Line, clean
+from mbtui.lane_words import loss, place, state, verdict
+from mbtui.rows_view import RowsView
+
+Place = tuple[View, LaneView | None]
+
+
+def lane_line(view: View, lane: LaneView | None, glyphs: Glyphs) -> Line:
+    """One lane, or a directory that shows none."""
+    name = f" {place(view, lane):<24.24} "
+    if lane is None:
+        return ((name, ""), (clean(view.error or "no lane yet"), "bad" if view.error else "dim"))
+    ((word, ink),) = state(lane, glyphs)
+    known = lane.status
+    oldest = f"oldest {age(known.oldest_age_s)}" if known.oldest_age_s is not None else ""
+    return (
+        (name, ""),
+        (f"{word:<13}", ink),
+        (f"{count(known.resident):>8} waiting  ", "strong" if known.resident else "dim"),
+        (f"{oldest:<15} ", ""),
+        (f"{loss(lane)[0][0]:<15}", loss(lane)[0][1]),
+        *verdict(lane),
+    )
+
+
+class _Lanes(RowsView):
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__()
+        self._glyphs = glyphs
+        self.places: Sequence[Place] = ()
+
+    def row(self, at: int) -> Line:
+        return lane_line(*self.places[at], self._glyphs)
+
+
+class LaneScreen(ModalScreen[int | None]):
+    """Gives the place that was chosen, None where the person left."""
+
+    DEFAULT_CSS = """
+    LaneScreen {
+        align: center middle;
+        & > Vertical {
+            width: 110; max-width: 100%; height: auto; max-height: 100%;
+            border: round $primary; background: $surface; padding: 0 1;
+        }
+        & RowsView { height: auto; max-height: 100%; min-height: 1; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,l", "leave", "Close", show=False)]
+
+    def __init__(self, places: Sequence[Place], chosen: int, glyphs: Glyphs) -> None:
+        super().__init__()
+        self._places, self._chosen, self._glyphs = places, chosen, glyphs
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield _Lanes(self._glyphs)
+
+    def on_mount(self) -> None:
+        self.query_one(Vertical).border_title = "Lanes"
+        lanes = self.query_one(_Lanes)
+        lanes.places = self._places
+        lanes.styles.height = len(self._places)
+        lanes.set_total(len(self._places))
+        lanes.move_to(self._chosen)
+        lanes.focus()
+
+    def on_rows_view_opened(self, event: RowsView.Opened) -> None:
+        self.dismiss(event.row)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

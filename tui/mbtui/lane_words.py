@@ -1,0 +1,149 @@
+"""What is said of a lane: its state and since when, the verdict, the loss, the trouble.
+
+Pure: a LaneView and the time in, lines out. The banner, the panels, the list of lanes and the plain report share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mbframework.monitor import Event, LaneView, View
+from mbtui.figures import age, count, moment
+from mbtui.glyphs import STATE_INKS, Glyphs
+from mbtui.ink import Ink, Line, clean
+
+_VERDICT_INKS: dict[str, Ink] = {
+    "keeping-up": "good",
+    "idle": "good",
+    "draining": "note",
+    "growing": "warn",
+    "stalled": "bad",
+    "paused": "warn",
+    "blocked": "bad",
+    "disk-error": "bad",
+    "stale": "bad",
+    "dead": "bad",
+}
+
+
+def state(lane: LaneView, glyphs: Glyphs) -> Line:
+    """The sign and the word."""
+    known = lane.status
+    ink = "dim" if known.state == "dead" and known.clean and not known.resident else STATE_INKS.get(known.state, "bad")
+    return ((glyphs.state(known.state), ink),)
+
+
+def since(lane: LaneView, now: float) -> Line:
+    """Since when: for how long, and the time of day."""
+    known = lane.status
+    if known.state == "stale":
+        return ((f"silent for {age(known.heartbeat_age_s)}", "bad"),)
+    if known.state == "dead":
+        last = f", last sign of life {age(known.heartbeat_age_s)} ago" if known.heartbeat_age_s is not None else ""
+        return ((("closed" if known.clean else "not closed properly") + last, "" if known.clean else "warn"),)
+    if known.state_since is None:
+        return ()
+    return ((age(now - known.state_since), "strong"), (f" since {moment(known.state_since, now)}", "dim"))
+
+
+def verdict(lane: LaneView) -> Line:
+    """Better or worse?"""
+    return ((clean(lane.verdict.text), _VERDICT_INKS.get(lane.verdict.kind, "")),)
+
+
+def lost_messages(lane: LaneView) -> int:
+    """Messages that were accepted and will not be delivered, or are not known to have been."""
+    known = lane.status
+    return known.pruned + known.expired + known.lost
+
+
+def loss(lane: LaneView) -> Line:
+    """The short form, which is always on the screen."""
+    lost = lost_messages(lane)
+    return ((f"LOST {count(lost)}", "bad"),) if lost else (("nothing lost", "good"),)
+
+
+def loss_in_full(lane: LaneView) -> list[Line]:
+    """The same with what it is made of, and with what else did not arrive."""
+    known = lane.status
+    prunes = f"in {lane.prunes:,} prune{'' if lane.prunes == 1 else 's'}" if lane.prunes else "pruned"
+    losses = [
+        (known.pruned, prunes),
+        (known.expired, "expired"),
+        (known.lost_live, "in memory at a kill"),
+        (known.lost_linger, "gathered at a kill"),
+        (known.lost_disk, "unreadable on disk"),
+        (known.returned, "handed back"),
+    ]
+    losses = [(number, what) for number, what in losses if number]
+    lines = [loss(lane)]
+    if len(losses) == 1:
+        ((_, what),) = losses
+        lines = [(*loss(lane), (f" {what}", "bad"))]
+    elif losses:
+        lines += [((f"{count(number)} {what}", "bad"),) for number, what in losses]
+    if known.dead:
+        lines.append(((f"{count(known.dead)} dead letter{'' if known.dead == 1 else 's'}", "warn"),))
+    if known.purged:
+        lines.append(((f"{count(known.purged)} purged on request", "dim"),))
+    return lines
+
+
+def outage_began(lane: LaneView, events: Sequence[Event]) -> float | None:
+    """When the present run of failures began, as far as the events go back; None where the provider answers."""
+    if not lane.status.failures:
+        return None
+    began = None
+    for event in reversed(events):
+        if event.kind == "provider-back":
+            break
+        if event.kind == "failure":
+            began = event.at
+    return began if began is not None else lane.status.last_error_at
+
+
+def in_trouble(lane: LaneView) -> bool:
+    """Whether the last error is of now."""
+    return bool(lane.status.failures) or lane.status.state in ("blocked", "disk-error")
+
+
+def trouble(lane: LaneView, events: Sequence[Event], now: float, glyphs: Glyphs) -> Line:
+    """The last error of a provider that does not answer: when it began, how often, the next attempt, the text."""
+    known = lane.status
+    if not in_trouble(lane) or not (known.last_error or known.state_reason):
+        return ()
+    parts = []
+    began = outage_began(lane, events)
+    if began is not None:
+        parts.append(f"began {age(now - began)} ago")
+    if known.failures:
+        parts.append(f"{glyphs.times}{count(known.failures)}")
+    if retry := next_retry(lane, now):
+        parts.append(retry)
+    told = f" ({', '.join(parts)})" if parts else ""
+    return (("error", "bad"), (told, "strong"), (" " + clean(known.last_error or known.state_reason), ""))
+
+
+def next_retry(lane: LaneView, now: float) -> str:
+    """When the provider is asked again; "" where that is not known."""
+    at = lane.status.retry_at
+    if at is None or lane.status.state in ("dead", "stale"):
+        return ""
+    return f"next retry in {age(at - now)}" if at - now > 0.05 else "retrying now"
+
+
+def problems(view: View, lane: LaneView | None) -> list[str]:
+    """What else has to be said, in words."""
+    found = [clean(problem) for problem in view.problems]
+    if lane is not None and lane.status.order_violations:
+        number = lane.status.order_violations
+        found.append(
+            f"{number:,} message{'' if number == 1 else 's'} overtook one that had failed: a fault of the provider's"
+        )
+    return found
+
+
+def place(view: View, lane: LaneView | None) -> str:
+    """The lane by a short name: the directory's last part, and the lane where it is not the only one."""
+    directory = clean(view.directory.rstrip("/").rpartition("/")[2] or view.directory)
+    return directory if lane is None else f"{directory}/{clean(lane.name)}"

@@ -1,0 +1,159 @@
+"""``mbtui --simulate``: watch a buffer work, and make its provider slow, unreachable or failing while it does.
+
+Promises
+--------
+- A real buffer in a temporary directory, which is removed at the end: also on Ctrl-C, SIGTERM and SIGHUP, and after an
+  error. (A SIGKILL leaves it; its name begins with ``mb-simulate-``.)
+- Without a terminal it says so and ends with exit status 2, as with any other mistake.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import sys
+import termios
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from mbframework.cli.terminal import narrate, printable
+from mbframework.errors import MessageBufferError
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+    from mbtui.simulation import Simulation
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: In the first moments something is to be seen.
+FIRST_PACE = 500.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the simulator; the exit status: 0 it was quit, 2 it cannot begin, 128 + n ended by signal n."""
+    given = _parser().parse_args(arguments)
+    if find_spec("textual") is None:
+        narrate("the simulator needs textual, which is not installed here; run: pip install 'mbframework[tui]'")
+        return 2
+    if not _has_screen():
+        narrate("the simulator needs a terminal for its input and output; without one, `mb demo` shows an outage")
+        return 2
+    if given.no_color:
+        os.environ["NO_COLOR"] = "1"
+
+    from mbtui.simulation import Simulation
+    from mbtui.simulator_screen import SimulatorApp
+
+    ended: list[int] = []
+    try:
+        with (
+            _signals(ended),
+            Simulation(given.provider, pace=given.pace, mode=given.mode, message_size=given.message_size) as simulation,
+        ):
+            theme = "textual-light" if given.light else "textual-dark"
+            asyncio.run(_run(SimulatorApp(simulation, ascii=given.ascii, theme=theme), simulation, ended))
+            status = simulation.picture.status
+    except MessageBufferError as error:
+        narrate(f"the simulator cannot begin: {printable(str(error))}")
+        return 2
+    if ended:
+        return 128 + ended[0]
+    print(
+        f"accepted {status.accepted:,} messages, delivered {status.delivered:,}, pruned {status.pruned:,}, "
+        f"lost {status.lost:,}, waiting {status.resident:,}; the buffer is removed"
+    )
+    return 0
+
+
+async def _run(app: App[Any], simulation: Simulation, ended: list[int]) -> None:
+    """The app, until it is quit or a signal comes; one that came before it began counts, too."""
+    loop = asyncio.get_running_loop()
+
+    def end(number: int) -> None:
+        ended.append(number)
+        if _terminal_gone():
+            # The screen library would wait for what it writes to be taken.
+            simulation.close()
+            os._exit(128 + number)
+        app.exit()
+
+    if not ended:
+        for number in SIGNALS:
+            loop.add_signal_handler(number, end, number)
+        await app.run_async()
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, lambda late, _: ended.append(late))
+
+
+@contextlib.contextmanager
+def _signals(ended: list[int]) -> Iterator[None]:
+    """Inside, a signal is noted and interrupts nothing: opening and closing take a moment and come to their end."""
+    former = {number: signal.signal(number, lambda late, _: ended.append(late)) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _terminal_gone() -> bool:
+    """Whether there was a terminal and it was closed."""
+    try:
+        termios.tcgetattr(sys.__stdin__.fileno() if sys.__stdin__ else 0)
+    except termios.error as error:
+        return bool(error.args[0] == errno.EIO)
+    return False
+
+
+def _has_screen() -> bool:
+    # A driver that somebody chose (the browser's) needs no terminal.
+    if "TEXTUAL_DRIVER" in os.environ:
+        return True
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mbtui --simulate",
+        description="Watch a real buffer in a temporary directory while you make its provider slow, unreachable or "
+        "failing. Everything that is made is removed at the end.",
+    )
+    parser.add_argument("--simulate", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--provider", metavar="URL", default="fake:", help="what to deliver to [default: a broker in memory]"
+    )
+    parser.add_argument(
+        "--mode", choices=("buffer", "always", "block", "raise"), default="buffer", help="[default: buffer]"
+    )
+    parser.add_argument(
+        "--pace", metavar="N", type=_pace, default=FIRST_PACE, help=f"messages per second at first [{FIRST_PACE:.0f}]"
+    )
+    parser.add_argument("--message-size", metavar="BYTES", type=_size, default=200, help="of each value [default: 200]")
+    parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters alone")
+    parser.add_argument("--no-color", action="store_true", help="no colours, as with NO_COLOR in the environment")
+    parser.add_argument("--light", action="store_true", help="begin with the light theme; t changes it")
+    return parser
+
+
+def _pace(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 20_000:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected 0 to 20000 messages per second")
+    return value
+
+
+def _size(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 60_000:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected 1 to 60000 bytes")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
