@@ -47,7 +47,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
     new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     for name in ("authority", "stranger"):
-        openssl(*new, "-x509", "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
+        # From 3.13 on Python asks of an authority that it says what its key is for.
+        usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+        openssl(*new, "-x509", "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}", *usage)
     openssl(*new, "-keyout", "broker.key", "-out", "broker.csr", "-subj", "/CN=broker")
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
     openssl(
