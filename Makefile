@@ -28,8 +28,9 @@ help:
 demo: $(VENV)/.installed
 	@$(BIN)/mb demo
 
+# Side by side, since tests wait more than they work; WORKERS=0 runs them one after the other.
 test: $(VENV)/.developed kafka check
-	@$(BIN)/python -m pytest -rs
+	@$(BIN)/python -m pytest -rs --numprocesses=$(or $(WORKERS),4) --dist=loadgroup
 
 torture: $(VENV)/.developed kafka
 	@$(BIN)/python -m tests.torture.outage --seconds 300 --rate 3000 --broker-kills 3 --freeze 20 --writer-kills 2 \

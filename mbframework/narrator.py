@@ -118,6 +118,7 @@ class Narrator:
             last_error=(outlet.blocked if outlet else "") or (trouble.text if trouble else "") or None,
             last_error_at=trouble.last / 1e9 if trouble and trouble.last else None,
             failures=trouble.count if trouble else 0,
+            failing_since=trouble.began / 1e9 if trouble and trouble.count else None,
             retry_at=trouble.retry_at / 1e9 if trouble and trouble.retry_at else None,
             seek=seek, provider=engine.source.display if engine.source else "", heartbeat_age_s=0.0,
             writer_pid=os.getpid(), sender_pid=os.getpid() if sender else None,

@@ -78,6 +78,8 @@ class LaneStatus:
     last_error: str | None
     last_error_at: float | None = None
     failures: int = 0
+    #: When the present run of failures began; None while the provider answers.
+    failing_since: float | None = None
     retry_at: float | None = None
     seek: SeekPosition
     provider: str = ""
@@ -192,6 +194,7 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
         last_error=blocked or _text(last_error) or None,
         last_error_at=_number(trouble.get("last")) or None,
         failures=int(_number(trouble.get("count")) or 0),
+        failing_since=_number(trouble.get("began")) or None if _number(trouble.get("count")) else None,
         retry_at=_number(trouble.get("retry_at")) or None,
         seek=SeekPosition(slot.segment, slot.next, slot.offset) if slot else SeekPosition(0, 1, 0),
         provider=_text(sender.get("provider")),

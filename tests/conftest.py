@@ -1,4 +1,5 @@
-"""What holds for every test: it leaves no thread and no open file behind; with ``CI=true`` Kafka is not optional."""
+"""What holds for every test: it leaves no thread and no open file behind; with ``CI=true``
+what the tests need is not optional."""
 
 from __future__ import annotations
 
@@ -63,22 +64,35 @@ def _open_files() -> set[tuple[int, str]]:
     return {(number, target) for number, target in found if number != kept}
 
 
+#: Servers and programs that `.ci/run` installs, as reasons for a skip name them.
+NEEDED = ("kafka", "redis", "nats", "rabbitmq", "mosquitto", "postgres", "chromium", "tmux")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, those that share a server run in one process, so that there is one of it."""
+    for item in items:
+        for server in NEEDED:
+            if any(name.startswith(server) for name in getattr(item, "fixturenames", ())):
+                item.add_marker(pytest.mark.xdist_group(server))
+                break
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that was skipped for want of Kafka fails in CI."""
-    return _with_kafka_required((yield))
+    """A test that was skipped for want of one of them fails in CI."""
+    return _with_all_required((yield))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """So does a module."""
-    return _with_kafka_required((yield))
+    return _with_all_required((yield))
 
 
-def _with_kafka_required(report: Report) -> Report:
+def _with_all_required(report: Report) -> Report:
     if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        if "kafka" in reason.lower():
+        if any(name in reason.lower() for name in NEEDED):
             report.outcome = "failed"
             report.longrepr = f"with CI=true this must not be skipped: {reason}"
     return report

@@ -140,7 +140,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("expected a path", {"directory": ""}),
     ("expected a path", {"directory": b"b"}),
     ("observer", {"observers": ["nobody"]}),
-    ("observer", {"observers": [object()]}),
+    ("observer", {"observers": [3]}),
 ]
 
 

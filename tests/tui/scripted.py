@@ -139,6 +139,7 @@ def buffering(name: str = "main", **changes: Any) -> LaneView:
             "state_since": NOW - 404.0,
             "state_reason": "BrokerUnavailable: no broker answers at k1:9092",
             "failures": 9,
+            "failing_since": NOW - 404.0,
             "last_error_at": NOW - 1.2,
             "retry_at": NOW + 4.0,
         }

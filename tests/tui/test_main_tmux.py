@@ -19,7 +19,7 @@ from mbframework.testing.kafka import KafkaBroker
 from tests.engine.rig import eventually
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed; run: apt-get install -y tmux"),
     pytest.mark.timeout(180),
 ]
 

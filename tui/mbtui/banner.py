@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mbframework.monitor import Event, LaneView, View
+from mbframework.monitor import LaneView, View
 from mbtui.figures import age, count, rate, share
 from mbtui.glyphs import Glyphs
 from mbtui.ink import Line, clean, crop, fit, length, opposite, wrap
@@ -17,7 +17,6 @@ from mbtui.lane_words import loss, place, problems, since, state, trouble, verdi
 def banner(
     view: View | None,
     lane: LaneView | None,
-    events: Sequence[Event],
     *,
     now: float,
     width: int,
@@ -52,7 +51,7 @@ def banner(
     )
     second = opposite((*verdict(lane), *_reason(lane)), loss(lane), width)
     lines = [opposite(top, mark, width), second]
-    if wrong := trouble(lane, events, now, glyphs):
+    if wrong := trouble(lane, now, glyphs):
         # What does not fit in one line gets two: it is what people look for.
         *start, (text, ink) = wrong
         if length(wrong) <= width:

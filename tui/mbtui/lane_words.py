@@ -5,9 +5,7 @@ Pure: a LaneView and the time in, lines out. The banner, the panels, the list of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from mbframework.monitor import Event, LaneView, View
+from mbframework.monitor import LaneView, View
 from mbtui.figures import age, count, moment
 from mbtui.glyphs import STATE_INKS, Glyphs
 from mbtui.ink import Ink, Line, clean
@@ -89,31 +87,18 @@ def loss_in_full(lane: LaneView) -> list[Line]:
     return lines
 
 
-def outage_began(lane: LaneView, events: Sequence[Event]) -> float | None:
-    """When the present run of failures began, as far as the events go back; None where the provider answers."""
-    if not lane.status.failures:
-        return None
-    began = None
-    for event in reversed(events):
-        if event.kind == "provider-back":
-            break
-        if event.kind == "failure":
-            began = event.at
-    return began if began is not None else lane.status.last_error_at
-
-
 def in_trouble(lane: LaneView) -> bool:
     """Whether the last error is of now."""
     return bool(lane.status.failures) or lane.status.state in ("blocked", "disk-error")
 
 
-def trouble(lane: LaneView, events: Sequence[Event], now: float, glyphs: Glyphs) -> Line:
+def trouble(lane: LaneView, now: float, glyphs: Glyphs) -> Line:
     """The last error of a provider that does not answer: when it began, how often, the next attempt, the text."""
     known = lane.status
     if not in_trouble(lane) or not (known.last_error or known.state_reason):
         return ()
     parts = []
-    began = outage_began(lane, events)
+    began = known.failing_since
     if began is not None:
         parts.append(f"began {age(now - began)} ago")
     if known.failures:

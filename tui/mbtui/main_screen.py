@@ -19,7 +19,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
 
-from mbframework.monitor import Event, LaneView, View
+from mbframework.monitor import LaneView, View
 from mbtui.arrangement import SORTS, Order
 from mbtui.banner import banner, strip, tabs
 from mbtui.event_view import EventView, event_line
@@ -179,12 +179,11 @@ class MainScreen(Screen[None]):
         view, lane = place if place is not None else (None, None)
         sight = self.sight
         mine = sight is not None and self._belongs(sight)
-        told = sight.events if sight is not None and mine else ()
         tiny = width < SMALLEST[0] or height < SMALLEST[1]
         self.set_class(tiny, "-tiny")
         self.set_class(height < 20, "-short")
         self.set_class(lane is None, "-no-lane")
-        lines = banner(view, lane, told, now=now, width=width - 2, glyphs=glyphs, mark=self._mark())
+        lines = banner(view, lane, now=now, width=width - 2, glyphs=glyphs, mark=self._mark())
         if sight is not None and sight.fault:
             lines = [*lines[:1], ((clean(sight.fault), "bad"),), *lines[2:]]
         self._banner.show(lines)
@@ -195,7 +194,7 @@ class MainScreen(Screen[None]):
             self._strip.show(strip(view, lane, width=width - 2, glyphs=glyphs)[: max(0, height - len(lines))])
             return
         if view is not None and lane is not None:
-            self._draw_panels(view, lane, told, width, now)
+            self._draw_panels(view, lane, width, now)
         else:
             self._nothing.show([((_COMES_UP if view is not None else "", "dim"),)])
         self._keys.show([bar(width, write=self._app.write)])
@@ -207,7 +206,7 @@ class MainScreen(Screen[None]):
             self._events.show(sight.events, now)
         self._title(lane)
 
-    def _draw_panels(self, view: View, lane: LaneView, told: Sequence[Event], width: int, now: float) -> None:
+    def _draw_panels(self, view: View, lane: LaneView, width: int, now: float) -> None:
         widths = [width // 4 + (at < width % 4) for at in range(4)]
         roomy = width >= _ROOMY
         inner = [each - (4 if roomy else 2) for each in widths]
@@ -216,7 +215,7 @@ class MainScreen(Screen[None]):
         long = seconds > 600 and past is not None
         points = past.points() if long and past is not None else lane.history
         span = Span(seconds, name, points, 13.0 if long else 2.6)
-        shown_panels = panels(lane, told, span, now=now, widths=inner, glyphs=self._app.glyphs)
+        shown_panels = panels(lane, span, now=now, widths=inner, glyphs=self._app.glyphs)
         for at, (panel, shown) in enumerate(zip(shown_panels, self._panel_views, strict=True)):
             shown.styles.width = widths[at]
             shown.styles.padding = (0, 1) if roomy else 0

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mbframework.monitor import Event, LaneView, Point, Rates
+from mbframework.monitor import LaneView, Point, Rates
 from mbtui.figures import age, count, rate, share, size
 from mbtui.glyphs import Glyphs
 from mbtui.ink import Ink, Line, clean, crop, fit, length, opposite
-from mbtui.lane_words import in_trouble, loss, loss_in_full, next_retry, outage_began
+from mbtui.lane_words import in_trouble, loss, loss_in_full, next_retry
 from mbtui.past import columns
 
 #: Lines of each panel.
@@ -38,15 +38,13 @@ class Span:
     reach: float
 
 
-def panels(
-    lane: LaneView, events: Sequence[Event], span: Span, *, now: float, widths: Sequence[int], glyphs: Glyphs
-) -> tuple[Panel, ...]:
+def panels(lane: LaneView, span: Span, *, now: float, widths: Sequence[int], glyphs: Glyphs) -> tuple[Panel, ...]:
     """All four, ``widths`` being the cells inside of each."""
     return (
         incoming(lane, span, now, widths[0], glyphs),
         outgoing(lane, span, now, widths[1], glyphs),
         backlog(lane, span, now, widths[2], glyphs),
-        health(lane, events, now, widths[3], glyphs),
+        health(lane, now, widths[3], glyphs),
     )
 
 
@@ -105,7 +103,7 @@ def backlog(lane: LaneView, span: Span, now: float, width: int, glyphs: Glyphs) 
     return Panel("BACKLOG", tuple(crop(line, width, glyphs.ellipsis) for line in lines))
 
 
-def health(lane: LaneView, events: Sequence[Event], now: float, width: int, glyphs: Glyphs) -> Panel:
+def health(lane: LaneView, now: float, width: int, glyphs: Glyphs) -> Panel:
     """How the provider is, and what was lost."""
     known = lane.status
     if known.state in ("dead", "stale"):
@@ -113,7 +111,7 @@ def health(lane: LaneView, events: Sequence[Event], now: float, width: int, glyp
         first: Line = ((nobody, "bad" if known.state == "stale" or not known.clean else "dim"),)
         second, third = _former_error(lane, now)
     elif in_trouble(lane):
-        began = outage_began(lane, events)
+        began = known.failing_since
         text = clean(known.last_error or known.state_reason or known.state)
         first = ((text, "bad"),)
         second = fit(

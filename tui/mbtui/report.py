@@ -22,7 +22,7 @@ def report(view: View, events: dict[str, list[Event]], *, now: float, glyphs: Gl
     """The lines; ``events`` by lane."""
     yield clean(view.directory)
     if not view.lanes:
-        for line in banner(view, None, (), now=now, width=_WIDTH, glyphs=glyphs, mark=())[1:]:
+        for line in banner(view, None, now=now, width=_WIDTH, glyphs=glyphs, mark=())[1:]:
             yield "  " + plain(line)
     for lane in view.lanes:
         yield ""
@@ -30,14 +30,14 @@ def report(view: View, events: dict[str, list[Event]], *, now: float, glyphs: Gl
 
 
 def _lane(view: View, lane: LaneView, events: Sequence[Event], now: float, glyphs: Glyphs) -> Iterator[str]:
-    top, second, *more = banner(view, lane, events, now=now, width=_WIDEST, glyphs=glyphs, mark=())
+    top, second, *more = banner(view, lane, now=now, width=_WIDEST, glyphs=glyphs, mark=())
     yield plain(top)
     # The loss, on the right of the screen, has a line of its own here.
     yield "  " + plain(second).removesuffix(plain(loss(lane))).rstrip()
     for line in more:
         yield "  " + plain(line)
     span = Span(300.0, "5m", lane.history, 2.6)
-    for panel in panels(lane, events, span, now=now, widths=(60, 60, 60, 120), glyphs=glyphs):
+    for panel in panels(lane, span, now=now, widths=(60, 60, 60, 120), glyphs=glyphs):
         lines = [plain(line).strip() for line in panel.lines]
         title = panel.title.partition(" ")[0]
         # The sparklines are for the screen.
