@@ -28,6 +28,8 @@ COMMANDS = (
     "send",
     "drain",
     "status",
+    "check",
+    "metrics",
     "providers",
     "simulate",
     "pause",

@@ -1,6 +1,6 @@
 """``mb status``: how a buffer stands, from its directory alone.
 
-It imports neither a provider nor a client library.
+It imports neither a provider nor a client library, and what watches is imported where it is asked to watch.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import click
 
@@ -17,6 +18,8 @@ from mbframework.cli.terminal import plural, printable
 from mbframework.status import BufferStatus, LaneStatus, read
 from mbframework.units import format_size, format_time
 
+#: The time between two looks of who watches.
+WATCH = "2s"
 _WIDTH = 80
 _LABEL = 16
 _COLORS = {"live": "green", "draining": "cyan", "buffering": "yellow", "blocked": "red", "disk-error": "red"}
@@ -24,9 +27,21 @@ _COLORS = {"live": "green", "draining": "cyan", "buffering": "yellow", "blocked"
 
 @click.command()
 @directory_argument
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(directory: str, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch, a line for each look.")
+@click.option(
+    "--watch",
+    metavar="[TIME]",
+    is_flag=False,
+    flag_value=WATCH,
+    help=f"Look again every TIME ({WATCH}), until stopped.",
+)
+def status(directory: str, as_json: bool, watch: str | None) -> None:
     """Tell how the buffer in DIR stands, whether or not a program has it open."""
+    if watch is not None:
+        from mbframework.cli.watch import watching
+
+        watching(directory, watch, as_json=as_json)
+        return
     found = read(directory)
     if as_json:
         click.echo(json.dumps(found.as_dict(), indent=2))
@@ -35,9 +50,9 @@ def status(directory: str, as_json: bool) -> None:
         click.echo(line)
 
 
-def report(found: BufferStatus, now: float) -> Iterator[str]:
+def report(found: BufferStatus, now: float, outlook: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
     """The report for people, in lines of 80 columns where what is told has no longer words; ``now`` is wall-clock
-    seconds."""
+    seconds, ``outlook`` whether it gets better or worse, by lane."""
     yield printable(found.directory)
     if len(found.lanes) > 1:
         waiting = plural(sum(lane.resident for lane in found.lanes), "message")
@@ -46,15 +61,17 @@ def report(found: BufferStatus, now: float) -> Iterator[str]:
         yield "no lane yet: nothing was written"
     for lane in found.lanes:
         yield ""
-        yield from _lane(lane, now)
+        yield from _lane(lane, now, outlook.get(lane.name, ""))
     for problem in found.problems:
         yield click.style(printable(problem), fg="red")
 
 
-def _lane(lane: LaneStatus, now: float) -> Iterator[str]:
+def _lane(lane: LaneStatus, now: float, outlook: str) -> Iterator[str]:
     yield f"{printable(lane.name)}: {click.style(lane.state, fg=_COLORS.get(lane.state), bold=True)}{_since(lane, now)}"
     if lane.state_reason:
         yield from _row("because", lane.state_reason)
+    if outlook:
+        yield from _row("outlook", outlook)
     yield from _row("mode", printable(lane.mode))
     if lane.provider:
         yield from _row("provider", lane.provider)
