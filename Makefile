@@ -5,7 +5,7 @@
 #   make test    all checks and all tests, with a real Kafka where java and mvn are there
 #   make torture five minutes of traffic while Kafka and the writer are killed (docs/testing.md); SEED=N another course
 #   make bench   figures: opening, writing, latency through outages of Kafka, a week's outage in small; BENCH=NAME one
-#   make screenshots  pictures of every screen of mbtui, in docs/pictures; NAMES="dashboard segment" some of them
+#   make screenshots  the pictures of mbtui that the docs show; NAMES="dashboard-light segment" others
 #   make check   lint, format, types, direction of imports, docs
 #   make docs    the documentation, in docs/_build/html
 #   make clean   removes what was built; make distclean removes .venv too
@@ -42,7 +42,7 @@ bench: $(VENV)/.developed kafka
 	done
 
 screenshots: $(VENV)/.developed
-	@$(BIN)/python -m tests.tui.pictures docs/pictures $(NAMES)
+	@$(BIN)/python -m tests.tui.pictures docs/pictures $(or $(NAMES),dashboard segment simulator)
 
 check: lint types imports docs
 

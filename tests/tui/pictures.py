@@ -1,7 +1,8 @@
-"""Makes pictures of the screens: ``python -m tests.tui.pictures FOLDER [NAME…]``, or ``make screenshots``.
+"""Makes pictures of the screens: ``python -m tests.tui.pictures FOLDER [NAME…]``.
 
-SVG files, and PNG files as well where chromium is installed. The buffers are scripted and the clock stands still, so
-that the same program makes the same pictures.
+SVG files, and with ``--png`` PNG files as well, by chromium. The buffers are scripted and the clock stands still, so
+that the same program makes the same pictures; only the simulator is a real one. ``make screenshots`` makes those that
+the docs show.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from mbtui.app import DashboardApp
 from mbtui.arguments import Options
 from mbtui.dead_screen import DeadScreen
 from mbtui.segment_screen import SegmentScreen
+from mbtui.simulation import Simulation
+from mbtui.simulator_screen import SimulatorApp
 from textual.screen import Screen
 
 from mbframework import MessageBuffer
@@ -63,6 +66,7 @@ def _several() -> ScriptedSource:
     return ScriptedSource((view(lane(), live("audit")), view(buffering(), directory="/srv/events"), gone))
 
 
+_SIMULATOR = "simulator"
 _LIGHT = {"theme": "okabe-ito-light"}
 PICTURES: dict[str, Picture] = {
     "dashboard": Picture(_draining),
@@ -97,21 +101,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Make them."""
     parser = argparse.ArgumentParser(prog="python -m tests.tui.pictures", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(PICTURES)} (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join([*PICTURES, _SIMULATOR])} (default: all)"
+    )
+    parser.add_argument("--png", action="store_true", help="PNG files as well; needs chromium")
     chosen = parser.parse_args(arguments)
+    if unknown := set(chosen.names) - {*PICTURES, _SIMULATOR}:
+        parser.error(f"no such picture: {', '.join(sorted(unknown))}; there are {', '.join([*PICTURES, _SIMULATOR])}")
     os.environ["TZ"] = "UTC"
     os.environ.pop("NO_COLOR", None)
     time.tzset()
-    time.time = lambda: NOW
     chosen.folder.mkdir(parents=True, exist_ok=True)
+    names = chosen.names or [*PICTURES, _SIMULATOR]
+    if _SIMULATOR in names:
+        # A real engine, before the clock stands still.
+        names.remove(_SIMULATOR)
+        _store(chosen.folder / f"{_SIMULATOR}.svg", asyncio.run(_draw_simulator()), chosen.png)
+    time.time = lambda: NOW
     with tempfile.TemporaryDirectory(prefix="mb-pictures-") as folder:
         buffer = Path(folder) / "orders"
         _fill(buffer)
-        for name in chosen.names or PICTURES:
+        for name in names:
             svg = asyncio.run(_draw(PICTURES[name], buffer)).replace(folder, "/var/lib/mb")
-            path = chosen.folder / f"{name}.svg"
-            path.write_text(svg, encoding="utf-8")
-            print(_png(path, svg) or path)
+            _store(chosen.folder / f"{name}.svg", svg, chosen.png)
+
+
+def _store(path: Path, svg: str, png: bool) -> None:
+    path.write_text(svg, encoding="utf-8")
+    print((_png(path, svg) if png else None) or path)
+
+
+async def _draw_simulator() -> str:
+    """Half a minute of it: live, then an outage."""
+    simulation = Simulation(pace=800)
+    try:
+        app = SimulatorApp(simulation)
+        async with app.run_test(size=_SIZES["medium"]) as pilot:
+            await pilot.pause(14)
+            await pilot.press("p")
+            await pilot.pause(8)
+            return _with_font(app.export_screenshot(title="mbtui --simulate"))
+    finally:
+        simulation.close()
 
 
 async def _draw(picture: Picture, buffer: Path) -> str:
