@@ -3,7 +3,8 @@
 A fenced block is run where its language is ``python``, ``console`` or ``sh``. In ``console``, lines after a
 command are what it must print; where one of them is ``…`` they are an excerpt: lines in this order, with any numbers,
 and any end after a ``…``. A comment on the line before a block says more: ``<!-- needs: kafka -->`` runs
-it against a real broker, ``<!-- file: name -->`` saves it, in any language, under that name instead.
+it against a real broker, ``<!-- needs: tui -->`` with that extra, ``<!-- file: name -->`` saves it, in any language,
+under that name instead.
 """
 
 from __future__ import annotations
@@ -153,20 +154,25 @@ def test_an_excerpt_is_told_from_what_is_not() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_what_is_shown_works(document: str, setting: Setting) -> None:
-    """With what the base installation has, and nothing else."""
+    """With what the base installation has, and nothing else but where a block says so."""
     for block in blocks(document):
         if not block.needs:
             run_block(block, setting)
+        elif block.needs in setting.extras - {"kafka"}:
+            run_block(block, with_all_extras(setting))
 
 
 @pytest.mark.parametrize("document", WITH_KAFKA)
 def test_what_is_shown_works_with_kafka(document: str, setting: Setting, kafka_broker: KafkaBroker) -> None:
-    needing = [block for block in blocks(document) if block.needs]
-    assert {block.needs for block in needing} == {"kafka"}
-    here = Setting(setting.folder, Path(sys.executable).parent, setting.clone, setting.extras)
+    needing = [block for block in blocks(document) if block.needs == "kafka"]
+    assert needing
     for block in needing:
         text = block.text.replace(KAFKA, kafka_broker.bootstrap)
-        run_block(Block(block.where, block.language, text, "", ""), here)
+        run_block(Block(block.where, block.language, text, "", ""), with_all_extras(setting))
+
+
+def with_all_extras(setting: Setting) -> Setting:
+    return Setting(setting.folder, Path(sys.executable).parent, setting.clone, setting.extras)
 
 
 @pytest.mark.parametrize(
