@@ -1,4 +1,4 @@
-"""Where a test's Apache Kafka comes from: the Java runtime, and the folder of jars.
+"""Where a test's Apache Kafka comes from: the Java runtime, and the folder of jars, its command-line tools included.
 
 Promise: the jars in the cache are complete or not there at all, also when several processes fetch them at once.
 """
@@ -23,6 +23,9 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <dependencies>
     <dependency>
       <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{KAFKA_VERSION}</version>
     </dependency>
     <dependency>
       <groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version>
@@ -66,7 +69,8 @@ def _find_java() -> str | None:
 
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "mbframework" / f"kafka-{KAFKA_VERSION}"
+    # Named for what the pom asks for: a folder that another one filled counts as complete.
+    return Path(base) / "mbframework" / f"kafka-{KAFKA_VERSION}-tools"
 
 
 def jars() -> Path:

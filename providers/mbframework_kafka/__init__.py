@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from mbframework.provider import Provider
 
 
+#: Bytes. kafka-python has one record batch of a partition under way at a time: smaller ones are slower.
+_RECORD_BATCH = 524_288
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaOptions:
     """What ``kafka://`` takes. Times are seconds, sizes bytes."""
@@ -39,7 +43,11 @@ class KafkaOptions:
         "all", help="brokers that must have a message before it counts as delivered; '1' and '0' may lose some"
     )
     linger: float = option(0.0, unit="s", help="let a record batch wait for more, at the price of that latency")
-    batch_size: int = option(131_072, unit="bytes", help="the largest record batch of a partition")
+    batch_size: int | None = option(
+        None,
+        unit="bytes",
+        help="the largest record batch of a partition; none: 512 KiB, or max_request_size where that is less",
+    )
     max_request_size: int = option(
         1_048_576, unit="bytes", help="the largest request, hence message; the brokers have a limit of their own"
     )
@@ -49,6 +57,9 @@ class KafkaOptions:
         30.0, unit="s", help="for all acknowledgements of a batch; then it counts as failed and may arrive twice"
     )
     create_topics: bool = option(True, help="let the cluster create unknown topics, where it is so configured")
+    bulk: bool = option(
+        True, help="hand kafka-python whole record batches, many times faster; false: one send() a message"
+    )
     client_id: str = option("mbframework", help="our name in the brokers' logs and quotas")
     client: Mapping[str, object] = option(
         factory=dict, part="client", help="any other argument of kafka-python's KafkaProducer"
@@ -68,10 +79,15 @@ class KafkaOptions:
         for name in ("connect_timeout", "request_timeout", "send_timeout"):
             if getattr(self, name) <= 0:
                 raise ConfigurationError("expected more than 0 seconds", option=name)
-        if not 1_024 <= self.batch_size <= self.max_request_size:
+        if not 1_024 <= self.record_batch <= self.max_request_size:
             raise ConfigurationError(
                 f"expected 1024 to max_request_size ({self.max_request_size}) bytes", option="batch_size"
             )
+
+    @property
+    def record_batch(self) -> int:
+        """``batch_size``, given or not."""
+        return min(_RECORD_BATCH, self.max_request_size) if self.batch_size is None else self.batch_size
 
 
 def _factory(options: KafkaOptions) -> Provider:

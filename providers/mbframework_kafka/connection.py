@@ -20,10 +20,13 @@ from kafka import errors as kafka_errors
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
+from kafka.protocol.admin import DescribeConfigsRequest
 
 from mbframework_kafka.outcome import BLOCKS
 from mbframework_kafka.reach import Address
 
+_TOPIC = 2
+_LARGEST_BATCH = "max.message.bytes"
 #: Seconds that an ended producer's thread has to go away before it is left to do so alone.
 _PATIENCE_S = 1.0
 
@@ -112,6 +115,7 @@ class Connection:
         self._client = clients[0]
         self._manager = managers[0]
         self._cluster = self._client.cluster
+        self._largest_batches: dict[str, int | None] = {}
         self._ended = False
 
     @property
@@ -145,6 +149,22 @@ class Connection:
         future.add_both(lambda _: done.set())
         self.producer._sender.wakeup()
         return done.wait(timeout) and bool(future.succeeded())
+
+    def largest_batch(self, topic: str, timeout: float) -> int | None:
+        """The topic's ``max.message.bytes``, of a record batch; asked once, for at most ``timeout`` seconds. None where
+        the cluster does not tell us."""
+        if topic in self._largest_batches:
+            return self._largest_batches[topic]
+        request = DescribeConfigsRequest(resources=[(_TOPIC, topic, [_LARGEST_BATCH])], min_version=0)
+        done = threading.Event()
+        future = self._manager.call_soon(self._manager.send, request)
+        future.add_both(lambda _: done.set())
+        found = None
+        if done.wait(timeout) and future.succeeded():
+            settings = (setting for result in future.value.results for setting in result.configs)
+            found = next((int(each.value) for each in settings if each.name == _LARGEST_BATCH and each.value), None)
+        self._largest_batches[topic] = found
+        return found
 
     def refusal(self) -> Exception | None:
         """Why a broker does not let us in any more; None while all do."""

@@ -1,35 +1,50 @@
-"""How messages are handed to kafka-python. This is the seam for a faster way: one small interface, now one path.
+"""How messages are handed to kafka-python: what both ways have in common, and the plain one.
 
 A delivery gives messages to the producer in order and returns receipts at once; whoever called it waits for them.
-Private parts of kafka-python are used for the few messages that Kafka takes and ``KafkaProducer.send`` refuses.
+Private parts of kafka-python are used here for the few messages that Kafka takes and ``KafkaProducer.send`` refuses.
+The other way is in :mod:`~mbframework_kafka.bulk`.
 """
 
 # ruff: noqa: SLF001 - the reasons are in the docstring; the requirement is pinned to the 3.0 series
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from kafka import KafkaProducer, TopicPartition
 
 from mbframework.message import Batch
+from mbframework_kafka.outcome import Answers
+
+#: The largest record batch of a topic, in bytes.
+BatchLimit = Callable[[str], int]
 
 
-class Receipt(NamedTuple):
-    """Messages of one partition that share a fate. ``future`` has ``is_done``, ``exception`` and ``get(timeout)``."""
+class Receipt(Protocol):
+    """Messages of one partition that share a fate."""
 
-    indices: Sequence[int]
-    future: Any
+    @property
+    def indices(self) -> Sequence[int]:
+        """Which messages of the batch, ascending."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for the answer, at most ``timeout`` seconds; whether it is there. May return early."""
+
+    def tell(self, answers: Answers) -> None:
+        """Enter what the answer, which is there, says of the messages."""
 
 
 class Delivery(Protocol):
     """A path into the producer; ``path`` is its name in the status."""
 
-    path: str
+    @property
+    def path(self) -> str:
+        """For people."""
 
     def deliver(
-        self, producer: KafkaProducer, batch: Batch, indices: Sequence[int], partitions: Sequence[int]
-    ) -> list[Receipt]:
+        self, producer: KafkaProducer, batch: Batch, indices: Sequence[int], partitions: Sequence[int],
+        limit: BatchLimit,
+    ) -> list[Receipt]:  # fmt: skip
         """Hand over the messages at ``indices``, ascending; ``partitions`` is that of every message of the batch.
 
         Each message is in exactly one receipt, in order within its partition. Must not wait for the broker.
@@ -38,19 +53,44 @@ class Delivery(Protocol):
         """
 
 
-class SendPath:
-    """One ``KafkaProducer.send`` a message, with the partition given, which saves half of its cost."""
+class _SentOne(NamedTuple):
+    """The receipt of one ``KafkaProducer.send``."""
 
-    path = "send"
+    indices: tuple[int]
+    future: Any
+
+    def wait(self, timeout: float) -> bool:
+        """See :class:`Receipt`."""
+        try:
+            self.future.get(timeout=timeout)
+        except Exception:  # noqa: BLE001 - get() raises what the future keeps, which is read when the wait is over
+            return bool(self.future.is_done)
+        return True
+
+    def tell(self, answers: Answers) -> None:
+        """A refusal may be that of another message: kafka-python fails all that it holds with the same error."""
+        if self.future.exception is not None:
+            answers.errors[self.indices[0]] = self.future.exception
+
+
+class SendPath:
+    """One ``KafkaProducer.send`` a message, with the partition given, which saves half of its cost.
+
+    :param reason: why not in bulk; "" for none.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        self.path = f"send() ({reason})" if reason else "send()"
 
     def deliver(
-        self, producer: KafkaProducer, batch: Batch, indices: Sequence[int], partitions: Sequence[int]
-    ) -> list[Receipt]:
-        """See :class:`Delivery`."""
+        self, producer: KafkaProducer, batch: Batch, indices: Sequence[int], partitions: Sequence[int],
+        limit: BatchLimit,
+    ) -> list[Receipt]:  # fmt: skip
+        """See :class:`Delivery`; record batches are the library's own business."""
         send = producer.send
         topics, keys, values, times = batch.topics, batch.keys, batch.values, batch.times()
         headers = batch.headers if any(batch.header_blocks) else None
-        receipts = []
+        receipts: list[Receipt] = []
         for i in indices:
             given = list(headers[i]) if headers else None
             key, value = keys[i], values[i]
@@ -58,7 +98,7 @@ class SendPath:
                 future = _append(producer, TopicPartition(topics[i], partitions[i]), times[i], key, value, given)
             else:
                 future = send(topics[i], value, key, given, partitions[i], times[i] // 1_000_000)
-            receipts.append(Receipt((i,), future))
+            receipts.append(_SentOne((i,), future))
         return receipts
 
 

@@ -20,6 +20,9 @@ REFUSALS = (
     kafka_errors.InvalidTimestampError,
 )
 
+#: Those of them that are about the size of a record batch.
+TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+
 #: Answers that only a person can change; they block the lane, and never make a dead letter.
 BLOCKS = (
     kafka_errors.AuthorizationError,
@@ -37,6 +40,49 @@ BLOCKS = (
 
 class NotAcknowledged(Exception):
     """Stands for the missing answer of a message that we stopped waiting for."""
+
+
+class NotWritten(Exception):
+    """Stands for the answer of a message that certainly did not arrive, for no fault of its own."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """What an attempt to deliver came to, by index of the message.
+
+    ``errors``: those that were not acknowledged and are not ``refused``: those of which the broker said that it will
+    never take them, and why. ``suspects``: of ``errors``, the messages of a record batch that was refused for one or
+    more of them, in order. ``too_large``: by topic, the bytes of a record batch of several that was refused for them.
+    """
+
+    errors: dict[int, BaseException] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    suspects: list[int] = field(default_factory=list)
+    too_large: dict[str, int] = field(default_factory=dict)
+
+    def add(self, said: Mapping[int, BaseException]) -> None:
+        """The broker's answer to a record batch, as an error for each of its messages, in order.
+
+        Kafka refuses a batch as a whole. Where it names the records at fault, the others have another error.
+        """
+        refused = {index: error for index, error in said.items() if isinstance(error, REFUSALS)}
+        if not refused:
+            self.errors.update(said)
+        elif len(refused) == len(said) > 1:
+            self.errors.update(said)
+            self.suspects += said
+        else:
+            self.refused.update({index: f"refused by Kafka: {error}" for index, error in refused.items()})
+            innocent = NotWritten("refused by Kafka together with another message")
+            self.errors.update({index: innocent for index in said if index not in refused})
+
+
+def broken_off(error: BaseException, *, sent: bool) -> BaseException:
+    """The error of messages that the producer gave up because of ``error``, which was not their own; ``sent``: after
+    they had gone out."""
+    if sent:
+        return NotAcknowledged(f"given up before the broker acknowledged them: {error}")
+    return error if isinstance(error, BLOCKS) else NotWritten(f"given up before they were sent: {error}")
 
 
 @dataclass(slots=True)
@@ -83,4 +129,6 @@ def _weight(error: BaseException) -> int:
 
 def _may_have_arrived(error: BaseException) -> bool:
     # What the library gave up in flight; an answer of the broker is a certain no.
+    if isinstance(error, NotWritten):
+        return False
     return not isinstance(error, kafka_errors.BrokerResponseError) or isinstance(error, kafka_errors.RetriableError)

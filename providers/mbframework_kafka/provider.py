@@ -16,7 +16,6 @@ Threads: the sender's, and ``close()`` from any. kafka-python's own thread does 
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from threading import Event
@@ -28,16 +27,18 @@ from kafka.util import ensure_valid_topic_name
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
 from mbframework.provider import Context, Provider
-from mbframework_kafka import KafkaOptions
+from mbframework_kafka import KafkaOptions, bulk
 from mbframework_kafka.connection import Connection
-from mbframework_kafka.delivery import Delivery, SendPath
-from mbframework_kafka.outcome import BLOCKS, NotAcknowledged, Outcome, judge
+from mbframework_kafka.delivery import Delivery, Receipt, SendPath
+from mbframework_kafka.outcome import BLOCKS, Answers, NotAcknowledged, Outcome, judge
 from mbframework_kafka.placement import place
 from mbframework_kafka.reach import CertificateRefused, addresses, obstacle
 from mbframework_kafka.settings import producer_settings
 
 #: What the record batch adds to a message at most, beyond its key, value and header block, in bytes.
 _OVERHEAD = 128
+#: Bytes; messages above it are found one by one.
+_SMALLEST_LEARNED = 4_096
 #: Seconds that acknowledgements have left to come once the buffer is closing.
 _STOPPING_GRACE_S = 2.0
 #: Seconds between looks at whether to go on waiting.
@@ -54,7 +55,10 @@ class KafkaProvider(Provider):
     def __init__(self, options: KafkaOptions) -> None:
         self._options = options
         self._settings = producer_settings(options)
-        self._delivery: Delivery = SendPath()
+        self._delivery: Delivery = SendPath("not connected yet")
+        self._told = ""
+        #: The largest record batch by topic, where the cluster does not tell and has refused a larger one; bytes.
+        self._learned: dict[str, int] = {}
         self._context = Context(buffer_id="0" * 32, lane="", run=b"\0" * 16)
         self._connection: Connection | None = None
         self._closed = Event()
@@ -68,6 +72,8 @@ class KafkaProvider(Provider):
         """Reach the cluster once, so that a wrong address, password or certificate shows now."""
         self._context = context
         self._closed.clear()
+        self._told = ""
+        self._learned.clear()
         if self._options.tls and not self._options.tls_verify:
             context.logger.warning("kafka: tls_verify=false: the broker's certificate is not checked")
         self._connect()
@@ -127,6 +133,7 @@ class KafkaProvider(Provider):
             self.close(0.0)
             raise SendFailed("closed while connecting to Kafka", provider="kafka")
         self._cluster_id = connection.cluster_id
+        self._delivery = self._path(connection)
         tls = ("on" if self._options.tls_verify else "on, not verified") if self._options.tls else "off"
         self._facts = {
             "path": self._delivery.path,
@@ -137,6 +144,18 @@ class KafkaProvider(Provider):
             "security": f"tls {tls}, sasl {self._settings.get('sasl_mechanism', 'off')}",
         }
         return connection
+
+    def _path(self, connection: Connection) -> Delivery:
+        """In bulk where that can be done; where not, say so once."""
+        if not self._options.bulk:
+            return SendPath("bulk=no")
+        reason = bulk.obstacle(connection.producer)
+        if not reason:
+            return bulk.BulkPath(connection.producer)
+        if reason != self._told:
+            self._told = reason
+            self._context.logger.warning("kafka: one send() a message instead of whole record batches: %s", reason)
+        return SendPath(reason)
 
     def _unusable(self, error: BaseException) -> ProviderUnusable:
         hint = ""
@@ -202,7 +221,10 @@ class KafkaProvider(Provider):
     def _oversized(self, batch: Batch) -> dict[int, str]:
         """Messages above our own limit: they must not reach the producer."""
         limit = self._options.max_request_size - _OVERHEAD
-        rejected = {}
+        rejected: dict[int, str] = {}
+        # Nearly always the sum of the longest of each column says that nothing is too large.
+        if sum(map(_longest, (batch.keys, batch.values, batch.header_blocks))) <= limit:
+            return rejected
         for index, (key, value, headers) in enumerate(zip(batch.keys, batch.values, batch.header_blocks, strict=True)):
             size = len(value or b"") + len(key or b"") + len(headers or b"")
             if size > limit:
@@ -268,55 +290,81 @@ class KafkaProvider(Provider):
     ) -> Outcome:  # fmt: skip
         """Deliver what can be delivered of ``indices``, and add to ``rejected`` what the broker refuses.
 
-        kafka-python fails everything it holds with the refusal of one message: so what is left is sent again in
-        halves, in order, until the refused one stands alone.
+        kafka-python fails everything it holds with the refusal of one message. Where the broker did not say which
+        message it was, those that it may have been are sent again in halves, in order, until it stands alone.
         """
-        domains = list(zip(batch.topics, partitions, strict=True))
-        waiting = [list(indices)]
+        waiting = [indices]
         while waiting:
             part = waiting.pop()
-            outcome = judge(part, domains, self._deliver(batch, part, partitions, patience))
-            if not outcome.undelivered:
+            answers = self._deliver(batch, part, partitions, patience)
+            if not answers.errors and not answers.refused:
                 continue
             self._drop()
-            if not outcome.refused or not patience.left():
+            rejected.update(answers.refused)
+            domains = list(zip(batch.topics, partitions, strict=True))
+            outcome = judge([i for i in part if i not in answers.refused], domains, answers.errors)
+            left = outcome.undelivered
+            if not (answers.refused or outcome.refused) or (left and not patience.left()):
                 # Partitions that would still have worked wait too: the next send() takes all of them up again.
-                outcome.undelivered = sorted([*outcome.undelivered, *(i for later in waiting for i in later)])
+                outcome.undelivered = sorted([*left, *(i for later in waiting for i in later)])
                 return outcome
-            if len(part) == 1:
+            if answers.refused and not answers.suspects:
+                again = [left]
+            elif len(part) == 1:
                 rejected[part[0]] = f"refused by Kafka: {outcome.error}"
                 continue
-            half = (len(outcome.undelivered) + 1) // 2
-            waiting += [outcome.undelivered[half:], outcome.undelivered[:half]]
-            waiting = [later for later in waiting if later]
+            else:
+                suspects = sorted(answers.suspects) or left
+                half = (len(suspects) + 1) // 2
+                rest = set(left).difference(suspects)
+                again = [suspects[:half], suspects[half:], [i for i in left if i in rest]]
+            waiting += [later for later in reversed(again) if later]
         return Outcome()
 
-    def _deliver(
-        self, batch: Batch, indices: Sequence[int], partitions: Sequence[int], patience: _Patience
-    ) -> dict[int, BaseException]:
-        """One attempt; the errors by index."""
+    def _deliver(self, batch: Batch, indices: Sequence[int], partitions: Sequence[int], patience: _Patience) -> Answers:
+        """One attempt."""
+        answers = Answers()
         try:
             connection = self._connect()
         except (SendFailed, ProviderUnusable) as error:
             # Earlier parts of the batch may have been delivered: they must not be counted out.
-            return dict.fromkeys(indices, kafka_errors.BrokerNotAvailableError(str(error)))
-        errors: dict[int, BaseException] = {}
+            answers.errors.update(dict.fromkeys(indices, kafka_errors.BrokerNotAvailableError(str(error))))
+            return answers
+
+        def limit(topic: str) -> int:
+            # A producer that was made anew has not heard of the topic, and asks of its own accord for those it knows.
+            connection.partitions(topic)
+            known = connection.largest_batch(topic, min(self._options.connect_timeout, patience.left()))
+            return min(self._options.record_batch, known or self._learned.get(topic, self._options.record_batch))
+
         try:
-            receipts = self._delivery.deliver(connection.producer, batch, indices, partitions)
+            receipts = self._delivery.deliver(connection.producer, batch, indices, partitions, limit)
         except Exception as error:  # noqa: BLE001 - whatever it was, the producer holds messages that would still go out
             self._drop()
-            return dict.fromkeys(indices, error)
+            answers.errors.update(dict.fromkeys(indices, error))
+            return answers
         for receipt in receipts:
-            future = receipt.future
-            while not future.is_done and connection.refusal() is None and (left := patience.left()):
-                # Broad: get() raises what the future keeps, and that is read below.
-                with contextlib.suppress(Exception):
-                    future.get(timeout=min(_LOOK_S, left))
-            if not future.is_done:
-                errors.update(dict.fromkeys(receipt.indices, connection.refusal() or patience.error()))
-            elif future.exception is not None:
-                errors.update(dict.fromkeys(receipt.indices, future.exception))
-        return errors
+            if _wait(receipt, connection, patience):
+                receipt.tell(answers)
+            else:
+                answers.errors.update(dict.fromkeys(receipt.indices, connection.refusal() or patience.error()))
+        for topic, size in answers.too_large.items():
+            self._learned[topic] = max(size // 2, _SMALLEST_LEARNED)
+        return answers
+
+
+def _wait(receipt: Receipt, connection: Connection, patience: _Patience) -> bool:
+    """Whether the answer came before there was no use or no time left to wait for it."""
+    timeout = 0.0
+    while not receipt.wait(timeout):
+        timeout = min(_LOOK_S, patience.left())
+        if not timeout or connection.refusal() is not None:
+            return False
+    return True
+
+
+def _longest(column: Sequence[bytes | None]) -> int:
+    return max(map(len, filter(None, column)), default=0)
 
 
 class _Patience:

@@ -74,7 +74,7 @@ def producer_settings(options: KafkaOptions) -> dict[str, Any]:
         "enable_idempotence": options.acks == "all",
         "compression_type": None if options.compression == "none" else options.compression,
         "linger_ms": options.linger * 1000,
-        "batch_size": options.batch_size,
+        "batch_size": options.record_batch,
         "max_request_size": options.max_request_size,
         "request_timeout_ms": round(options.request_timeout * 1000),
         "bootstrap_timeout_ms": round(options.connect_timeout * 1000),

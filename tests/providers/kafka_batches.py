@@ -9,6 +9,7 @@ from typing import Any
 from mbframework.errors import SendFailed
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Position
 from mbframework.provider import Provider
+from mbframework.testing.kafka import KafkaBroker
 
 #: The type of the fixture ``kafka_topic``.
 NewTopic = Callable[..., str]
@@ -28,6 +29,17 @@ def make_batch(topic: str | Sequence[str], values: Sequence[bytes | None], **col
         accepted=[time.time_ns()] * count,
         position=Position(count, b"\0" * 16),
     )
+
+
+def alter(broker: KafkaBroker, topic: str, name: str, value: str) -> None:
+    """Change one setting of a topic."""
+    from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    try:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {name: value})])
+    finally:
+        admin.close()
 
 
 def deliver(provider: Provider, topic: str, values: Sequence[bytes], size: int, timeout: float = 60.0) -> int:

@@ -22,10 +22,16 @@ from tests.providers.kafka_batches import NewTopic, make_batch
 MS = 1_000_000
 
 
+@pytest.fixture(params=[True, False], ids=["bulk", "send()"])
+def bulk(request: pytest.FixtureRequest) -> bool:
+    """Both paths into kafka-python keep the same promises."""
+    return bool(request.param)
+
+
 @pytest.fixture
-def provider(kafka_broker: KafkaBroker) -> Iterator[KafkaProvider]:
+def provider(kafka_broker: KafkaBroker, bulk: bool) -> Iterator[KafkaProvider]:
     """A provider that is open."""
-    made = KafkaProvider(KafkaOptions(hosts=(kafka_broker.bootstrap,)))
+    made = KafkaProvider(KafkaOptions(hosts=(kafka_broker.bootstrap,), bulk=bulk))
     made.open(Context(buffer_id="0" * 32, lane="0", run=b"\0" * 16))
     yield made
     made.close(5)
@@ -92,10 +98,10 @@ def test_messages_without_key_share_a_partition_per_batch_and_use_all(
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
-def test_compression(compression: Any, kafka_broker: KafkaBroker, kafka_topic: NewTopic) -> None:
+def test_compression(compression: Any, bulk: bool, kafka_broker: KafkaBroker, kafka_topic: NewTopic) -> None:
     topic = kafka_topic()
     values = [b"compress me %d" % i * 20 for i in range(2_000)]
-    provider = KafkaProvider(KafkaOptions(hosts=(kafka_broker.bootstrap,), compression=compression))
+    provider = KafkaProvider(KafkaOptions(hosts=(kafka_broker.bootstrap,), compression=compression, bulk=bulk))
     try:
         provider.send(make_batch(topic, values))
     finally:
@@ -107,10 +113,10 @@ def test_an_empty_batch_is_delivered(provider: KafkaProvider) -> None:
     provider.send(make_batch("unused", []))
 
 
-def test_oversized_messages_are_rejected_alone(kafka_broker: KafkaBroker, kafka_topic: NewTopic) -> None:
+def test_oversized_messages_are_rejected_alone(bulk: bool, kafka_broker: KafkaBroker, kafka_topic: NewTopic) -> None:
     """Once by our own limit, once by the topic's, which only the broker knows; the producer survives both."""
     topic = kafka_topic(config={"max.message.bytes": "20000"})
-    provider = KafkaProvider(KafkaOptions(hosts=(kafka_broker.bootstrap,), max_request_size=200_000))
+    provider = KafkaProvider(KafkaOptions(hosts=(kafka_broker.bootstrap,), max_request_size=200_000, bulk=bulk))
     values = [b"%d" % i for i in range(500)]
     for index in (3, 77, 499):
         values[index] = b"x" * 50_000
@@ -198,9 +204,9 @@ def test_an_unknown_topic_blocks_and_rejects_nothing(kafka_broker: KafkaBroker, 
     assert kafka_broker.read_all(known) == []
 
 
-def test_what_the_status_shows(provider: KafkaProvider, kafka_broker: KafkaBroker) -> None:
+def test_what_the_status_shows(provider: KafkaProvider, kafka_broker: KafkaBroker, bulk: bool) -> None:
     facts = provider.describe()
-    assert facts["path"] == "send"
+    assert facts["path"] == ("bulk" if bulk else "send() (bulk=no)")
     assert facts["client"].startswith("kafka-python 3.0.")
     assert provider.destination() == facts["cluster"] != ""
     assert provider.check().ok

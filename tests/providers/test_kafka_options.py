@@ -53,6 +53,14 @@ def test_a_full_url() -> None:
     assert "max_in_flight_requests_per_connection" not in settings
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [("", 524_288), ("?max_request_size=200000", 200_000), ("?batch_size=1MiB&max_request_size=2MiB", 1_048_576)],
+)
+def test_a_record_batch_fits_into_a_request(query: str, expected: int) -> None:
+    assert settings_of(f"kafka://h{query}")["batch_size"] == expected
+
+
 @pytest.mark.parametrize("query", ["acks=1", "acks=0", "client.enable_idempotence=false"])
 def test_without_idempotence_one_request_at_a_time_keeps_the_order(query: str) -> None:
     settings = settings_of(f"kafka://h?{query}")

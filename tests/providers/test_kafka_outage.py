@@ -26,13 +26,19 @@ def stopping() -> threading.Event:
     return threading.Event()
 
 
+@pytest.fixture(params=[True, False], ids=["bulk", "send()"])
+def bulk(request: pytest.FixtureRequest) -> bool:
+    """Both paths into kafka-python keep the same promises."""
+    return bool(request.param)
+
+
 @pytest.fixture
-def new_provider(kafka_control: KafkaBroker, stopping: threading.Event) -> Iterator[NewProvider]:
+def new_provider(kafka_control: KafkaBroker, stopping: threading.Event, bulk: bool) -> Iterator[NewProvider]:
     """Makes an open provider with the options given; it is closed afterwards."""
     made = []
 
     def create(**options: Any) -> KafkaProvider:
-        provider = KafkaProvider(KafkaOptions(hosts=(kafka_control.bootstrap,), **options))
+        provider = KafkaProvider(KafkaOptions(hosts=(kafka_control.bootstrap,), bulk=bulk, **options))
         provider.open(Context(buffer_id="0" * 32, lane="0", run=b"\0" * 16, stopping=stopping))
         made.append(provider)
         return provider
@@ -72,11 +78,12 @@ def test_killed_while_sending(
     kafka_topic: NewTopic,
     new_provider: NewProvider,
     sender: ThreadPoolExecutor,
+    bulk: bool,
 ) -> None:
     """kill -9 twice: nothing is lost, the order holds, and a batch is repeated only where the answer was uncertain."""
     topic, kills, size = kafka_topic(partitions=3), 2, 500
     provider = new_provider(send_timeout=send_timeout)
-    values = [b"%06d" % i for i in range(40_000)]
+    values = [b"%06d" % i for i in range(240_000 if bulk else 40_000)]
     done = sender.submit(deliver, provider, topic, values, size)
     for _ in range(kills):
         time.sleep(0.3)  # the kill is to come in the middle of any send

@@ -180,6 +180,39 @@ def test_missing_rights_block_and_reject_nothing(guarded: KafkaBroker) -> None:
     assert guarded.read_all("guarded") == []
 
 
+def test_a_limit_that_we_may_not_ask_for_is_learned(guarded: KafkaBroker) -> None:
+    """Who may write need not be allowed to describe the topic: nothing is lost, and the limit is learned once."""
+    from kafka.admin import ACL, ACLOperation, ACLPermissionType, KafkaAdminClient, ResourcePattern, ResourceType
+
+    guarded.create_topic("small", config={"max.message.bytes": "20000"})
+    admin = KafkaAdminClient(bootstrap_servers=guarded.bootstrap)
+    admin.create_acls(
+        [
+            ACL(
+                principal=f"User:{USER}",
+                host="*",
+                operation=operation,
+                permission_type=ACLPermissionType.ALLOW,
+                resource_pattern=ResourcePattern(ResourceType.TOPIC, "small"),
+            )
+            for operation in (ACLOperation.WRITE, ACLOperation.DESCRIBE)
+        ]
+    )
+    admin.close()
+    provider = KafkaProvider(
+        KafkaOptions(hosts=(guarded.address("SASL_PLAINTEXT"),), username=USER, password=PASSWORD, batch_size=50_000)
+    )
+    values = [b"%06d" % i * 20 for i in range(1_500)]
+    try:
+        provider.send(make_batch("small", values[:1_000]))
+        learned = provider._connection
+        provider.send(make_batch("small", values[1_000:]))
+        assert provider._connection is learned, "the second batch was refused again"
+    finally:
+        provider.close(5)
+    assert [record.value for record in guarded.read_all("small")] == values
+
+
 def test_a_password_that_is_withdrawn_later(guarded: KafkaBroker) -> None:
     """kafka-python spins once a broker refuses its credentials; the provider ends that and blocks."""
     provider = KafkaProvider(
