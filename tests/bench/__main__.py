@@ -10,6 +10,8 @@ import tempfile
 BENCHMARKS = {
     "open": ("opening", "opening a buffer that holds 1 GB of backlog"),
     "write": ("writing", "the cost of write() and write_many()"),
+    "dashboard": ("dashboard", "mbtui: first paint, key to paint, CPU and memory, and what it costs the writer"),
+    "kafka": ("kafka_throughput", "from a backlog on disk into a real Kafka broker, and other clients' pace"),
     "latency": ("latency", "write() latency while a real Kafka broker is killed and frozen"),
     "outage": ("outage", "5 GB into a buffer of 1 GB while the provider is away: accounts, order, memory, disk"),
 }
