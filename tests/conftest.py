@@ -20,7 +20,7 @@ GRACE_S = 3.0
 #: Threads of these names belong to brokers that outlive a test.
 SESSION_THREADS = ("kafka-broker",)
 
-pytest_plugins = ["tests.kafka_fixture"]
+pytest_plugins = ["tests.kafka_fixture", "tests.postgres_fixture", "tests.redis_fixture"]
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

@@ -1,0 +1,269 @@
+"""``providers``: messages per second from a backlog on disk through the whole buffer into a real server, and how fast
+the same client library is when it is used by itself, in the same run.
+
+A backlog is written while the buffer is paused; the time is that from ``resume()`` to the last acknowledgement. The
+bare client sends the same values, made beforehand, in the way that its documentation recommends for bulk. Server and
+client share the machine. After each measurement the server is asked how many messages it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from typing import Any
+
+from mbframework import MessageBuffer
+from mbframework.testing.postgres import PostgresServer
+from mbframework.testing.redis import RedisServer
+from mbframework.units import parse_size
+from tests.bench.figures import median_and_spread
+from tests.bench.report import Report
+
+_MANY = 1000
+_BATCH = 10_000
+_TOPIC = "orders"
+
+#: Sends all values to a new place at the server; how many seconds it took until they were acknowledged.
+Send = Callable[[Any, str, Sequence[bytes]], float]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A provider and the ways to use its client by itself, by what they are called. To add one, write a row in
+    :data:`CONTENDERS`.
+
+    ``obstacle``: None where the server can be had, else why not. ``server`` is entered once; what it gives is passed to
+    the others, with the name of a new place there: a topic, a table. ``arrived``: how many messages it has.
+    """
+
+    name: str
+    obstacle: Callable[[], str | None]
+    server: Callable[[], AbstractContextManager[Any]]
+    url: Callable[[Any, str], str]
+    arrived: Callable[[Any, str], int]
+    bare: dict[str, Send]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``providers``."""
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5)")
+    parser.add_argument("--messages", type=int, default=100_000, help="messages of one measurement (default 100000)")
+    parser.add_argument("--value", default="100", help="bytes of a value (default 100)")
+    parser.add_argument("--only", help="only the providers whose names contain this")
+
+
+def run(chosen: argparse.Namespace) -> Report:
+    """Measure all contenders that can be had here."""
+    size = parse_size(chosen.value)
+    values = [b"%08d" % number + bytes(max(0, size - 8)) for number in range(chosen.messages)]
+    report = Report("providers")
+    table = report.table(
+        f"{chosen.value}-byte values, median (lowest … highest) of {chosen.rounds} interleaved rounds",
+        *("", "messages/s", "× bare"),
+    )
+    for contender in CONTENDERS:
+        if chosen.only and chosen.only not in contender.name:
+            continue
+        if reason := contender.obstacle():
+            report.remarks.append(f"not measured: {contender.name}: {reason}")
+            continue
+        ways: dict[str, Send] = {"buffer": _through_buffer(contender, chosen.directory), **contender.bare}
+        paces: dict[str, list[float]] = {way: [] for way in ways}
+        with contender.server() as server:
+            # The first round warms caches, and is not counted.
+            for number in range(chosen.rounds + 1):
+                for way, send in ways.items():
+                    pace = _measure(contender, server, send, values, way)
+                    if number:
+                        paces[way].append(pace)
+        through_buffer = statistics.median(paces["buffer"])
+        for way, found in paces.items():
+            ratio = "" if way == "buffer" else f"{through_buffer / statistics.median(found):,.2f}"
+            table.add(
+                f"{contender.name}: {way}", median_and_spread(found, 0), ratio,
+                provider=contender.name, way=way, pace=found,
+            )  # fmt: skip
+    report.remarks.append("× bare: the pace of the buffer divided by that of this way to use the client by itself.")
+    return report
+
+
+def _measure(contender: Contender, server: Any, send: Send, values: Sequence[bytes], way: str) -> float:
+    place = f"bench_{uuid.uuid4().hex}"
+    seconds = send(server, place, values)
+    arrived = contender.arrived(server, place)
+    if arrived != len(values):
+        raise SystemExit(f"{contender.name}: {way}: {arrived:,} of {len(values):,} messages arrived")
+    return len(values) / seconds
+
+
+def _through_buffer(contender: Contender, directory: str) -> Send:
+    def send(server: Any, place: str, values: Sequence[bytes]) -> float:
+        url = contender.url(server, place)
+        with (
+            tempfile.TemporaryDirectory(prefix="mb-bench-", dir=directory) as folder,
+            MessageBuffer(os.path.join(folder, "buffer"), url, mode="always", catch_up="full") as buffer,
+        ):
+            # Connected, and past what is done once.
+            buffer.write(_TOPIC, values[0])
+            buffer.flush(60)
+            buffer.pause()
+            for first in range(1, len(values), _MANY):
+                buffer.write_many(_TOPIC, values[first : first + _MANY])
+            begun = time.perf_counter()
+            buffer.resume()
+            buffer.flush(600)
+            return time.perf_counter() - begun
+
+    return send
+
+
+# -- Redis -------------------------------------------------------------------------------------------------------------
+
+
+def _xadd(*, transaction: bool) -> Send:
+    def send(server: RedisServer, place: str, values: Sequence[bytes]) -> float:
+        import redis
+
+        with closing(redis.Redis(port=server.port)) as client:
+            client.ping()
+            begun = time.perf_counter()
+            for first in range(0, len(values), _MANY):
+                with client.pipeline(transaction=transaction) as pipeline:
+                    for value in values[first : first + _MANY]:
+                        pipeline.xadd(place + _TOPIC, {"value": value})
+                    pipeline.execute()
+            return time.perf_counter() - begun
+
+    return send
+
+
+def _xlen(server: RedisServer, place: str) -> int:
+    import redis
+
+    with closing(redis.Redis(port=server.port)) as client:
+        return int(client.xlen(place + _TOPIC))
+
+
+# -- PostgreSQL --------------------------------------------------------------------------------------------------------
+
+
+def _table(server: PostgresServer, place: str) -> Any:
+    """A connection, and a table as the provider makes it."""
+    import psycopg
+    from mbframework_postgres import schema
+
+    connection = psycopg.connect(server.dsn)
+    connection.execute(schema.CREATE[1].format(table=place))
+    connection.commit()
+    return connection
+
+
+def _rows(values: Sequence[bytes]) -> list[tuple[object, ...]]:
+    buffer, now = uuid.uuid4(), time.time_ns()
+    return [
+        (buffer, "main", number, _TOPIC, None, value, None, None, None, now) for number, value in enumerate(values, 1)
+    ]
+
+
+def _copy(server: PostgresServer, place: str, values: Sequence[bytes]) -> float:
+    from mbframework_postgres import schema
+
+    rows = _rows(values)
+    with closing(_table(server, place)) as connection:
+        begun = time.perf_counter()
+        for first in range(0, len(rows), _BATCH):
+            with connection.cursor() as cursor, cursor.copy(schema.COPY.format(table=place)) as copy:
+                copy.set_types(list(schema.COLUMNS.values()))
+                for row in rows[first : first + _BATCH]:
+                    copy.write_row(row)
+            connection.commit()
+        return time.perf_counter() - begun
+
+
+def _executemany(server: PostgresServer, place: str, values: Sequence[bytes]) -> float:
+    rows = _rows(values)
+    with closing(_table(server, place)) as connection:
+        columns = "buffer, lane, sequence, topic, key, value, headers, timestamp, partition, accepted"
+        statement = f"INSERT INTO {place} ({columns}) VALUES ({', '.join(['%s'] * 10)})"
+        begun = time.perf_counter()
+        for first in range(0, len(rows), _BATCH):
+            with connection.cursor() as cursor:
+                cursor.executemany(statement, rows[first : first + _BATCH])
+            connection.commit()
+        return time.perf_counter() - begun
+
+
+def _count(server: PostgresServer, place: str) -> int:
+    import psycopg
+
+    with psycopg.connect(server.dsn) as connection:
+        row = connection.execute(f"SELECT count(*) FROM {place}").fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+# -- SQLite ------------------------------------------------------------------------------------------------------------
+
+
+def _sqlite_executemany(folder: str, place: str, values: Sequence[bytes]) -> float:
+    from mbframework_sqlite import schema
+
+    with closing(sqlite3.connect(f"{folder}/{place}", isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = full")
+        connection.executescript(schema.CREATE.format(table="messages"))
+        insert = schema.INSERT.format(table="messages")
+        rows = [("b", "main", n, _TOPIC, None, value, None, 0, 0, 0) for n, value in enumerate(values, 1)]
+        begun = time.perf_counter()
+        for first in range(0, len(rows), _BATCH):
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(insert, rows[first : first + _BATCH])
+            connection.execute("COMMIT")
+        return time.perf_counter() - begun
+
+
+def _sqlite_count(folder: str, place: str) -> int:
+    with closing(sqlite3.connect(f"{folder}/{place}")) as connection:
+        return int(connection.execute("SELECT count(*) FROM messages").fetchone()[0])
+
+
+CONTENDERS = (
+    Contender(
+        "redis",
+        RedisServer.available,
+        RedisServer,
+        lambda server, place: f"{server.url}?prefix={place}",
+        _xlen,
+        {
+            "redis-py, pipelines of 1,000": _xadd(transaction=False),
+            "redis-py, pipelines of 1,000 in MULTI": _xadd(transaction=True),
+        },
+    ),
+    Contender(
+        "postgres",
+        PostgresServer.available,
+        PostgresServer,
+        lambda server, place: f"{server.url}?table={place}",
+        _count,
+        {
+            "psycopg copy(), 10,000 rows a transaction": _copy,
+            "psycopg executemany(), 10,000 rows a transaction": _executemany,
+        },
+    ),
+    Contender(
+        "sqlite",
+        lambda: None,
+        tempfile.TemporaryDirectory,
+        lambda folder, place: f"sqlite://{folder}/{place}",
+        _sqlite_count,
+        {"sqlite3 executemany(), 10,000 rows a transaction": _sqlite_executemany},
+    ),
+)

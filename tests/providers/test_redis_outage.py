@@ -1,0 +1,197 @@
+"""The provider ``redis`` in a real buffer, with a real server: exactly once, whatever is killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from mbframework_redis.provider import RedisProvider
+
+from mbframework.errors import ProviderUnusable, SendFailed
+from mbframework.message import Position
+from mbframework.plugins.source import resolve
+from mbframework.provider import Provider
+from mbframework.testing.redis import RedisServer
+from tests.providers import exactly_once
+from tests.providers.batches import RUN, batch_of, context, make_batch
+from tests.providers.redis_reading import client, entries
+
+
+def opened(server: RedisServer, query: str) -> Provider:
+    source = resolve(f"{server.url}?{query}")
+    assert source is not None
+    provider = source.create(context())
+    provider.open(context())
+    return provider
+
+
+def numbers(server: RedisServer, prefix: str) -> list[int]:
+    return [int((entry.value or b"").rstrip(b".")) for entry in entries(server.port, f"{prefix}orders")]
+
+
+def test_outages_among_50_000_messages(redis_control: RedisServer, redis_prefix: str, tmp_path: Path) -> None:
+    url = f"{redis_control.url}?prefix={redis_prefix}&timeout=500ms"
+    exactly_once.outages_among_50_000(tmp_path / "b", url, redis_control)
+    assert numbers(redis_control, redis_prefix) == list(range(50_000))
+
+
+def test_a_position_ahead_of_the_seek_wins(redis_server: RedisServer, redis_prefix: str, tmp_path: Path) -> None:
+    url = f"{redis_server.url}?prefix={redis_prefix}"
+    count = exactly_once.kills_between_commit_and_seek(tmp_path / "b", url, 6)
+    assert numbers(redis_server, redis_prefix) == list(range(count))
+
+
+def test_writers_and_server_are_killed(redis_control: RedisServer, redis_prefix: str, tmp_path: Path) -> None:
+    url = f"{redis_control.url}?prefix={redis_prefix}"
+    accepted = exactly_once.kills_of_writers(tmp_path / "b", url, 4, redis_control.restart)
+    found = numbers(redis_control, redis_prefix)
+    assert found == sorted(set(found))
+    assert set(accepted) <= set(found)
+
+
+def test_an_attempt_without_an_answer_is_stored_once(redis_control: RedisServer, redis_prefix: str) -> None:
+    """The server has the batch in its socket and has not read it; it comes again, cut otherwise."""
+    provider = opened(redis_control, f"prefix={redis_prefix}&timeout=300ms")
+    provider.send(make_batch(1, 10))
+    redis_control.freeze()
+    with pytest.raises(SendFailed, match="does not answer") as failed:
+        provider.send(make_batch(11, 2500))
+    assert failed.value.uncertain
+    assert list(failed.value.undelivered or ()) == list(range(2500))
+    redis_control.thaw()
+    for first in range(11, 2511, 100):
+        provider.send(make_batch(first, 100))
+    provider.send(make_batch(2511, 10))
+    assert numbers(redis_control, redis_prefix) == list(range(1, 2521))
+    assert provider.committed() == Position(2521, RUN)
+    provider.close(1)
+
+
+def test_a_batch_that_fails_in_its_middle_tells_how_far_it_came(redis_control: RedisServer, redis_prefix: str) -> None:
+    """The first parts fit into Redis' memory, a later one does not."""
+    reader = client(redis_control.port)
+    provider = opened(redis_control, f"prefix={redis_prefix}")
+    reader.config_set("maxmemory", reader.info("memory")["used_memory"] + (6 << 20))
+    try:
+        with pytest.raises(SendFailed, match="raise its maxmemory") as failed:
+            provider.send(make_batch(1, 20_000, size=1000))
+        left = list(failed.value.undelivered or ())
+        assert not failed.value.uncertain
+        stored = numbers(redis_control, redis_prefix)
+        assert 0 < len(stored) < 20_000
+        assert left == list(range(len(stored), 20_000))
+        assert stored == list(range(1, len(stored) + 1))
+    finally:
+        reader.config_set("maxmemory", 0)
+        reader.close()
+    messages = make_batch(1, 20_000, size=1000)
+    provider.send(batch_of([messages[index] for index in left]))
+    assert numbers(redis_control, redis_prefix) == list(range(1, 20_001))
+    provider.close(1)
+
+
+def test_another_program_on_the_same_lane_is_told(redis_server: RedisServer, redis_prefix: str) -> None:
+    one, two = (opened(redis_server, f"prefix={redis_prefix}") for _ in range(2))
+    one.send(make_batch(1, 10))
+    with pytest.raises(ProviderUnusable, match="up to sequence 10, this one is at 1: a copy"):
+        two.send(make_batch(1, 5))
+    two.close(1)
+    one.send(make_batch(11, 10))
+    one.close(1)
+    assert numbers(redis_server, redis_prefix) == list(range(1, 21))
+
+
+def test_a_server_that_lost_what_it_had_goes_on(
+    redis_server: RedisServer, redis_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = opened(redis_server, f"prefix={redis_prefix}")
+    provider.send(make_batch(1, 10))
+    reader = client(redis_server.port)
+    for key in reader.scan_iter(f"{redis_prefix}*"):
+        reader.delete(key)
+    reader.close()
+    provider.send(make_batch(11, 10))
+    assert numbers(redis_server, redis_prefix) == list(range(11, 21))
+    assert (
+        "redis has lost what it had acknowledged: its position of this lane went back from sequence 11 to 0"
+        in caplog.text
+    )
+    provider.close(1)
+
+
+def test_a_lost_connection_is_noticed_and_mended_between_sends(redis_control: RedisServer, redis_prefix: str) -> None:
+    provider = opened(redis_control, f"prefix={redis_prefix}")
+    provider.send(make_batch(1, 10))
+    redis_control.kill()
+    deadline = time.monotonic() + 5
+    with pytest.raises(SendFailed, match="cannot be reached: .*refused"):
+        while time.monotonic() < deadline:
+            provider.idle()
+            time.sleep(0.01)  # the end of a connection takes a moment to arrive
+    redis_control.restart()
+    provider.idle()
+    provider.send(make_batch(11, 10))
+    assert numbers(redis_control, redis_prefix) == list(range(1, 21))
+    provider.close(1)
+
+
+@pytest.mark.parametrize("how", ["stopping", "close"])
+def test_a_wait_ends_when_the_buffer_stops_or_closes(redis_control: RedisServer, redis_prefix: str, how: str) -> None:
+    provider = opened(redis_control, f"prefix={redis_prefix}&timeout=60s")
+    assert isinstance(provider, RedisProvider)
+    failures: list[Exception] = []
+
+    def send() -> None:
+        try:
+            provider.send(make_batch(1, 10))
+        except SendFailed as error:
+            failures.append(error)
+
+    redis_control.freeze()
+    sender = threading.Thread(target=send)
+    sender.start()
+    began = time.monotonic()
+    if how == "stopping":
+        provider._context.stopping.set()
+    else:
+        provider.close(0)
+    sender.join(5)
+    assert not sender.is_alive()
+    assert time.monotonic() - began < 2
+    assert len(failures) == 1
+    redis_control.thaw()
+    provider.close(1)
+
+
+def test_replicas_must_have_it(redis_prefix: str) -> None:
+    """Where the replica does not answer the batch has failed, and is there only once in the end."""
+    with RedisServer() as primary, RedisServer("--replicaof", "127.0.0.1", str(primary.port)) as replica:
+        reader = client(replica.port)
+        deadline = time.monotonic() + 20
+        while reader.info("replication")["master_link_status"] != "up":
+            assert time.monotonic() < deadline, "the replica does not follow"
+            time.sleep(0.05)  # a link cannot be awaited
+        provider = opened(primary, f"prefix={redis_prefix}&replicas=1&timeout=500ms")
+        provider.send(make_batch(1, 10))
+        assert numbers(replica, redis_prefix) == list(range(1, 11))
+        replica.freeze()
+        for _ in range(2):
+            with pytest.raises(SendFailed, match="0 of 1 replicas have the 10 messages") as failed:
+                provider.send(make_batch(11, 10))
+            assert failed.value.uncertain
+        replica.thaw()
+        provider.send(make_batch(11, 10))
+        assert numbers(replica, redis_prefix) == list(range(1, 21))
+        provider.close(1)
+        # A replica takes no writes; where the primary is named as well it is found.
+        with pytest.raises(SendFailed, match="this is a replica; give the primary"):
+            opened(replica, f"prefix={redis_prefix}")
+        source = resolve(f"redis://127.0.0.1:{replica.port},127.0.0.1:{primary.port}?prefix={redis_prefix}")
+        assert source is not None
+        either = source.create(context())
+        either.open(context())
+        assert either.committed() == Position(21, RUN)
+        either.close(1)
+        reader.close()
