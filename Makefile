@@ -33,6 +33,7 @@ test: $(VENV)/.developed kafka check
 	@$(BIN)/python -m pytest -rs --numprocesses=$(or $(WORKERS),4) --dist=loadgroup
 
 torture: $(VENV)/.developed kafka
+	@MBFRAMEWORK_MODEL=long $(BIN)/python -m pytest -q -s tests/model
 	@$(BIN)/python -m tests.torture.outage --seconds 300 --rate 3000 --broker-kills 3 --freeze 20 --writer-kills 2 \
 		--seed $(or $(SEED),1)
 

@@ -121,6 +121,11 @@ class MessageBuffer:
         """What speaks to the operating system; tests put one in its place that fails."""
         return Files()
 
+    @staticmethod
+    def _start(engine: Engine) -> None:
+        """Start what runs beside the program; tests take each thread's steps by hand instead."""
+        engine.start()
+
     def _begin(self, config: Config, provider: ProviderArgument, options: Mapping[str, object] | None) -> None:
         if config.directory is None:
             raise ConfigurationError(
@@ -146,7 +151,7 @@ class MessageBuffer:
         self._closed = False
         self._pid = os.getpid()
         self._engine: Engine | None = open_engine(self._files, self._config, self._source)
-        self._engine.start()
+        self._start(self._engine)
         _open_buffers[self] = None
         _install_exit()
 
@@ -422,7 +427,7 @@ class MessageBuffer:
                     "as a URL or a factory"
                 )
             engine = open_engine(self._files, self._config, self._source)
-            engine.start()
+            self._start(engine)
             self._engine = engine
             self._pid = os.getpid()
             _open_buffers[self] = None

@@ -156,7 +156,7 @@ def prepare(files: Files, path: str, config: Config) -> Directory:
     :raises ConfigurationError: ``fsync="always"`` on a file system that keeps nothing.
     """
     path = os.path.abspath(path)
-    exists = os.path.lexists(path)
+    exists = files.exists(path)
     kind = _check_file_system(files, path if exists else os.path.dirname(path), config)
     if not exists:
         try:
@@ -223,7 +223,7 @@ def _check_owner(path: str, info: os.stat_result, config: Config) -> None:
 
 
 def _check_file_system(files: Files, path: str, config: Config) -> str:
-    if not os.path.isdir(path) and not os.path.lexists(path):
+    if not files.exists(path):
         raise DirectoryError(f"{path} does not exist; make the parent directory first", path=path)
     kind = files.file_system(path)
     if kind in NETWORK and not config.force_filesystem:
@@ -249,7 +249,7 @@ def _is_fresh(files: Files, path: str) -> bool:
     for waited in _attempts(files):
         names = set(_list(files, path)) - _HARMLESS
         # Looked at after the list, which may lack what another process has just made.
-        if os.path.lexists(os.path.join(path, layout.BUFFER_FILE)):
+        if files.exists(os.path.join(path, layout.BUFFER_FILE)):
             return False
         drafts = set(filter(_is_draft, names))
         foreign = names - drafts
@@ -326,7 +326,7 @@ def _store(files: Files, path: str, facts: dict[str, Any], *, replace: bool) -> 
             files.link(temporary, name)
     finally:
         # Where the name is gone and the link failed, the draft is all that is left of the identity.
-        if not replace or os.path.lexists(name):
+        if not replace or files.exists(name):
             with contextlib.suppress(OSError):
                 files.unlink(temporary)
         files.close(fd)
@@ -379,7 +379,7 @@ def _is_written(files: Files, draft: str) -> bool:
 
 def _finish(files: Files, path: str, drafts: Iterable[str], *, lanes: Iterable[str]) -> bool:
     """Give ``buffer.json`` its name where a kill has taken it away: it was whole, on the device, under another."""
-    if not any(os.path.lexists(os.path.join(path, lane, layout.HEAD_FILE)) for lane in lanes):
+    if not any(files.exists(os.path.join(path, lane, layout.HEAD_FILE)) for lane in lanes):
         return False
     for draft in sorted(drafts):
         with contextlib.suppress(OSError, NotABuffer), _abandoned(files, os.path.join(path, draft)) as fd:

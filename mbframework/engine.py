@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -78,11 +79,13 @@ class Engine:
         begun = recovery.recover(files, self.path, buffer_id=directory.buffer_id, run=run, boot_id=boot_id)
         self.runs = Runs(files, self.path)
         self.runs.add(run, begun.head.next)
-        self._build(begun, run, boot_id)
+        with ExitStack() as undo:
+            self._build(begun, run, boot_id, undo)
+            undo.pop_all()
         seconds = (files.boot_ns() - begun_at) / 1e9
         self._tell_opening(begun, seconds)
 
-    def _build(self, begun: Recovered, run: bytes, boot_id: bytes) -> None:
+    def _build(self, begun: Recovered, run: bytes, boot_id: bytes, undo: ExitStack) -> None:
         files, config, source = self.files, self.config, self.source
         mapped = self.directory.mapped
         identity = Identity(self.directory.buffer_id, run, boot_id, self.name)
@@ -126,10 +129,12 @@ class Engine:
             if source is None:
                 ledger.close()
             else:
+                undo.callback(ledger.slots.close)
                 self.ledger = ledger
         head_file = HeadFile.begin(
             files, self.path, begun.head, begun.head_slot, exists=begun.head_exists, mapped=mapped
         )
+        undo.callback(head_file.close)
         self.lane = Lane(
             files=files, config=config, spool=spool, head_file=head_file, lock=lock, sends=source is not None
         )

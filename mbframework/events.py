@@ -15,7 +15,6 @@ fields, as in docs/status.md.
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -89,6 +88,6 @@ class EventLog:
             return
         if size and size + coming > ROTATE_BYTES:
             older = f"{self._path}.1"
-            if os.path.lexists(older):
+            if self._files.exists(older):
                 self._files.unlink(older)
             self._files.rename(self._path, older)

@@ -205,6 +205,10 @@ class Files:
         os.mkdir(path, mode)
         os.chmod(path, mode)
 
+    def exists(self, path: str) -> bool:
+        """Whether anything stands under the name, a dead link included; False where that cannot be told."""
+        return os.path.lexists(path)
+
     def stat(self, path: str) -> os.stat_result:
         """About the name itself; a link is not followed."""
         return os.lstat(path)

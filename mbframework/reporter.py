@@ -108,6 +108,12 @@ class Reporter:
             self._recorded_at = now
             self._record()
 
+    def round(self) -> None:
+        """The heartbeat, a report, and a look at the requests."""
+        self._heartbeat()
+        self.report()
+        self._attend()
+
     def _record(self) -> None:
         for ring, counters in self._history.items():
             try:
@@ -146,9 +152,7 @@ class Reporter:
         pace = threading.Event()
         while not self._stopping:
             try:
-                self._heartbeat()
-                self.report()
-                self._attend()
+                self.round()
             except Exception:  # noqa: BLE001  (narration must not end because of one defect in it)
                 _log.exception("reporting failed")
             if self._rest(self._pause()):

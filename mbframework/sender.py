@@ -18,7 +18,7 @@ import hashlib
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import index
@@ -157,13 +157,7 @@ class Sender:
         epoch = self.outlet.epoch
         try:
             while not self.stopping:
-                try:
-                    self._round(epoch)
-                except UnsupportedFormat as error:
-                    self._block(f"the spool goes on in a format of a newer release: {error}")
-                except OSError as error:
-                    # Soon, since of a page that the device goes on refusing the reader gives up only that page.
-                    self._block(f"the buffer's directory cannot be read: {error}", _READ_AGAIN)
+                self.step(epoch)
         except Retired:
             _log.info("lane %s: the sender returned after the buffer had given it up", self.context.lane)
         except BaseException:
@@ -178,6 +172,16 @@ class Sender:
             self._close_provider(5.0)
             self.notify()
             self.ended()
+
+    def step(self, epoch: int) -> None:
+        """One batch, or the wait for one. Raises Retired."""
+        try:
+            self._round(epoch)
+        except UnsupportedFormat as error:
+            self._block(f"the spool goes on in a format of a newer release: {error}")
+        except OSError as error:
+            # Soon, since of a page that the device goes on refusing the reader gives up only that page.
+            self._block(f"the buffer's directory cannot be read: {error}", _READ_AGAIN)
 
     def _round(self, epoch: int) -> None:
         if self.paused or self.barred:
@@ -326,7 +330,7 @@ class Sender:
                 messages=len(batch), size=size, seconds=(now - begun) / 1e9,
             )  # fmt: skip
 
-    def _refused(self, flight: Flight, indices: list[int], error: SendFailed, epoch: int) -> None:
+    def _refused(self, flight: Flight, indices: Sequence[int], error: SendFailed, epoch: int) -> None:
         self.traffic.failures += 1
         self._heed_limit(self.provider)
         error = sound(error, len(indices))
@@ -396,7 +400,11 @@ class Sender:
                 if lane.mode not in MEMORY_ONLY:
                     lane.leave_live_if_possible(why)
                     # What was settled of a batch in memory counts from now on like that of one on disk.
-                    self.outlet.note_progress()
+                    try:
+                        self.outlet.note_progress()
+                    except OSError as error:
+                        # It is in memory, and goes out with what the seek has to say next.
+                        _log.warning("lane %s: the seek cannot be stored: %s", self.context.lane, error)
                 lane.changed.notify_all()
         self.notify()
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mbframework.admission import MEMORY_ONLY
@@ -142,7 +143,7 @@ class Shutdown:
         return False
 
     def _keep_rest(self) -> list[Message]:
-        """Memory goes to disk, or back to the caller."""
+        """Memory goes to disk, or back to the caller, whatever the device makes of the accounts."""
         lane, ledger = self._engine.lane, self._engine.ledger
         if lane.mode not in MEMORY_ONLY and self._spill_rest():
             return []
@@ -157,16 +158,23 @@ class Shutdown:
                 indices = flight.remaining()
                 left.extend(flight.batch(indices))
                 flight.mark(indices, "returned")
-                ledger.land(flight, lane.end_flight(flight, ledger.ordinal))
+                ordinal = lane.end_flight(flight, ledger.ordinal)
+                self._attempt(partial(ledger.land, flight, ordinal))
             elif flight is not None:
-                ledger.abandon(flight)
+                self._attempt(partial(ledger.abandon, flight))
             rest = lane.take_memory(1 << 30, 1 << 60) if lane.live else lane.take_gathered()
             if rest is not None:
                 left.extend(rest.batch(rest.remaining()))
                 lane.end_flight(rest, ledger.ordinal)
-                # A backlog that another mode left lies in front of them, and stays there.
-                passed = ledger.next if ledger.ordinal < lane.spool.ordinal else rest.end
-                ledger.advance(passed, ledger.ordinal, "returned", len(rest.marks))
+                if ledger.ordinal < lane.spool.ordinal:
+                    # A backlog that another mode left lies in front of them: the seek cannot pass them, so a kill
+                    # from here on would count them again. The head can, in one store.
+                    slot = lane.head.slot
+                    slot.lost_live += len(rest.marks)
+                    slot.run_first = rest.end
+                    self._attempt(lane.publish_head)
+                else:
+                    self._attempt(partial(ledger.advance, rest.end, ledger.ordinal, "returned", len(rest.marks)))
             return left
 
     def _spill_rest(self) -> bool:

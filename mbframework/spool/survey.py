@@ -113,7 +113,10 @@ class Survey:
         else:
             return 0
         settled = self.seek.next if self.seek else 0
-        return max(0, accepted - max(settled, self.spool_end, self.head.run_first, self.head.floor))
+        unknown = accepted - max(settled, self.spool_end, self.head.run_first, self.head.floor)
+        # Some of these the head knows to have been spooled, where a power loss took the end of spool and seek.
+        spooled = self.ordinal - max(self.tail_ordinal, self.seek.ordinal if self.seek else 0)
+        return max(0, unknown - spooled)
 
     @property
     def count(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -285,10 +286,13 @@ class FakeBroker:
             self._changed.notify_all()
 
     def store(self, buffer_id: str, lane: str, batch: Batch) -> None:
-        """The whole batch and its position arrive, in one step."""
+        """The whole batch and its position arrive, in one step; what is below the lane's position is passed over."""
         with self._changed:
-            self.add(batch, 0, len(batch), {})
-            self._positions[buffer_id, lane] = batch.position
+            known = self._positions.get((buffer_id, lane))
+            start = 0 if known is None else bisect_left(batch.sequences, known.sequence)
+            self.add(batch, start, len(batch), {})
+            if known is None or known.sequence <= batch.position.sequence:
+                self._positions[buffer_id, lane] = batch.position
 
 
 def _rejection(text: bytes, every: int) -> RejectWhen | None:
