@@ -8,7 +8,7 @@ is settled stays settled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mbframework.message import NO_PARTITION, Batch, Position
 from mbframework.spool.reader import Acceptance, Run
@@ -34,6 +34,11 @@ class Flight:
     def mark(self, indices: Iterable[int], account: str) -> int:
         """Settle messages; those already settled stay what they are. Returns how many were not."""
         marks = self.marks
+        if self.open == len(marks) and indices == range(self.open):
+            # As nearly every batch ends: all of it, at once.
+            self.marks = [account] * self.open
+            changed, self.open = self.open, 0
+            return changed
         changed = 0
         for index in indices:
             if not marks[index]:
@@ -42,13 +47,13 @@ class Flight:
         self.open -= changed
         return changed
 
-    def remaining(self) -> list[int]:
+    def remaining(self) -> Sequence[int]:
         """Indices not yet settled."""
         if self.open == len(self.marks):
-            return list(range(self.open))
+            return range(self.open)
         return [index for index, mark in enumerate(self.marks) if not mark]
 
-    def batch(self, indices: list[int]) -> Batch:
+    def batch(self, indices: Sequence[int]) -> Batch:
         """The messages at ``indices`` as the provider sees them."""
         run = self.run
         position = Position(self.end, run.run)
@@ -82,6 +87,6 @@ class Flight:
         partition = run.partitions[index]
         return run.topics[index], partition, run.keys[index] if partition == NO_PARTITION else None
 
-    def acceptances(self) -> list[Acceptance]:
+    def acceptances(self) -> Sequence[Acceptance]:
         """When the messages were accepted, front to back."""
         return self.run.acceptances

@@ -10,6 +10,7 @@ returns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from struct import Struct
 from typing import NamedTuple, overload
 
@@ -147,12 +148,8 @@ class Batch(Sequence[Message]):
 
     def size_in_bytes(self) -> int:
         """Bytes of topics, keys, values and headers together."""
-        return (
-            sum(map(len, self.topics))
-            + sum(len(key) for key in self.keys if key is not None)
-            + sum(len(value) for value in self.values if value is not None)
-            + sum(len(block) for block in self.header_blocks if block is not None)
-        )
+        present = (filter(None, column) for column in (self.keys, self.values, self.header_blocks))
+        return sum(map(len, chain(self.topics, *present)))
 
     def __len__(self) -> int:
         return len(self.sequences)

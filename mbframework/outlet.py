@@ -25,6 +25,7 @@ from mbframework.flight import Flight
 from mbframework.lane import Lane
 from mbframework.ledger import Ledger
 from mbframework.spool.reader import Acceptance, Gap, SpoolReader
+from mbframework.spool.segment_header import SegmentHeader
 
 if TYPE_CHECKING:
     from mbframework.config import Config
@@ -383,10 +384,16 @@ class Outlet:
             return
         start = 0
         expired: list[int] = []
+        header, horizon = None, 0
         for each in flight.acceptances():
-            if self.age_ns(each) > limit * 1e9:
+            if each.header is not header:
+                header = each.header
+                horizon = self._now_in(header) - int(limit * 1e9)
+            if each.accepted < horizon:
                 expired.extend(range(start, start + each.count))
             start += each.count
+        if not expired:
+            return
         with self.ledger.lock:
             number = flight.mark(expired, "expired")
             if number and flight.open:
@@ -402,10 +409,14 @@ class Outlet:
     def age_ns(self, acceptance: Acceptance) -> int:
         """Nanoseconds since acceptance: by the boot clock within a boot, else by the wall clock, which may have been
         set back since (then 0). Any thread."""
-        header = acceptance.header
+        age = self._now_in(acceptance.header) - acceptance.accepted
+        return age if acceptance.header.boot_id == self._boot_id else max(0, age)
+
+    def _now_in(self, header: SegmentHeader) -> int:
+        """The present moment on the clock by which messages of a segment were accepted."""
         if header.boot_id == self._boot_id:
-            return self._files.boot_ns() - acceptance.accepted
-        return max(0, self._files.wall_ns() - (header.wall_ns + acceptance.accepted - header.boot_ns))
+            return self._files.boot_ns()
+        return self._files.wall_ns() - header.wall_ns + header.boot_ns
 
     def _clock_is_steady(self) -> bool:
         now = self._files.boot_ns()

@@ -279,7 +279,7 @@ def decode(buf: Readable, offset: int, salt: int, header: FrameHeader | None = N
             return None
         raw = list(map(read, sizes))
     else:
-        raw = [read(topic_length)] * count
+        raw = [read(topic_length)]
     try:
         names = {topic: topic.decode() for topic in set(raw)}
     except UnicodeDecodeError:
@@ -300,7 +300,7 @@ def decode(buf: Readable, offset: int, salt: int, header: FrameHeader | None = N
     keys = absent if key_sizes is None else _split(read, key_sizes)
     values = _split(read, value_sizes)
     header_blocks = absent if header_sizes is None else _split(read, header_sizes)
-    topics = [names[topic] for topic in raw]
+    topics = [names[topic] for topic in raw] if flags & TOPICS else [names[raw[0]]] * count
     return Columns(first, count, topics, keys, values, header_blocks, timestamps, partitions, accepted)
 
 

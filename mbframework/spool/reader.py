@@ -16,9 +16,11 @@ One thread at a time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import NamedTuple
+from itertools import repeat
+from typing import NamedTuple, overload
 
 from mbframework.errors import UnsupportedFormat
 from mbframework.files import Files
@@ -27,6 +29,7 @@ from mbframework.spool.frame import Columns, FrameHeader
 from mbframework.spool.index import Entry, SegmentIndex
 from mbframework.spool.sectors import Sectors
 from mbframework.spool.segment_header import SegmentHeader, wall_of
+from mbframework.spool.singles import decode_singles
 from mbframework.spool.walk import find_frame
 
 _WINDOW = 1 << 20
@@ -58,6 +61,33 @@ class Acceptance(NamedTuple):
     header: SegmentHeader
 
 
+class Acceptances(Sequence[Acceptance]):
+    """Those of a run, front to back, each made when it is asked for: there may be one per message."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Sequence[int], Sequence[int], SegmentHeader]] = []
+
+    def add(self, counts: Sequence[int], accepted: Sequence[int], header: SegmentHeader) -> None:
+        """One for each of ``counts`` and ``accepted``, of messages in one segment."""
+        self._parts.append((counts, accepted, header))
+
+    def __len__(self) -> int:
+        return sum(len(counts) for counts, _, _ in self._parts)
+
+    @overload
+    def __getitem__(self, index: int) -> Acceptance: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Acceptance]: ...
+    def __getitem__(self, index: int | slice) -> Acceptance | Sequence[Acceptance]:
+        if index == 0 and self._parts:
+            return next(iter(self))
+        return list(self)[index]
+
+    def __iter__(self) -> Iterator[Acceptance]:
+        for counts, accepted, header in self._parts:
+            yield from map(Acceptance, counts, accepted, repeat(header))
+
+
 @dataclass(slots=True)
 class Run:
     """Messages in order without a gap, as columns; ``accepted`` is wall-clock nanoseconds."""
@@ -70,7 +100,7 @@ class Run:
     timestamps: list[int] = field(default_factory=list)
     partitions: list[int] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
-    acceptances: list[Acceptance] = field(default_factory=list)
+    acceptances: Sequence[Acceptance] = ()
     #: The run id, segment (its first sequence) and offset of the frame where the next read begins.
     run: bytes = b""
     segment: int = 0
@@ -117,7 +147,8 @@ class SpoolReader:
         """
         if until is not None and next_ >= until:
             return None
-        run = Run(next_)
+        acceptances = Acceptances()
+        run = Run(next_, acceptances=acceptances)
         size = 0
         while len(run) < max_messages and size < max_bytes:
             try:
@@ -145,9 +176,12 @@ class SpoolReader:
             fit = max(1, (max_bytes - size) * columns.count // max(length, 1))
             take = min(left, room, fit)
             self._add(run, columns, header, skip, take)
+            acceptances.add((take,), (columns.accepted,), header)
             size += length * take // columns.count
             if take == left:
                 self._advance(columns)
+                if columns.count == 1:
+                    size += self._add_singles(run, acceptances, header, max_messages - len(run), max_bytes - size)
             run.segment, run.offset = header.first, self._offset
         return run if len(run) else None
 
@@ -169,15 +203,32 @@ class SpoolReader:
         run.timestamps.extend(columns.timestamps[skip:end])
         run.partitions.extend(columns.partitions[skip:end])
         run.accepted.extend([wall_of(header, columns.accepted)] * take)
-        run.acceptances.append(Acceptance(take, columns.accepted, header))
         run.run = header.run
+
+    def _add_singles(self, run: Run, acceptances: Acceptances, header: SegmentHeader, most: int, max_size: int) -> int:
+        """From the frame behind one that was read with care: those of one message that follow in the window. Their
+        bytes; none where the next frame needs care as well."""
+        if self._end is not None:
+            most = min(most, self._end - self._at)
+        found = decode_singles(self._window, self._offset - self._base, header.salt, self._at, most, max_size)
+        count = len(found.values)
+        if count:
+            run.topics += found.topics
+            run.keys += found.keys
+            run.values += found.values
+            run.header_blocks += found.header_blocks
+            run.timestamps += found.timestamps
+            run.partitions += found.partitions
+            run.accepted += map(wall_of(header, 0).__add__, found.accepted)
+            acceptances.add([1] * count, found.accepted, header)
+            self._at += count
+            self._offset = self._base + found.offset
+        return found.size
 
     def _advance(self, columns: Columns) -> None:
         """Go to the frame after the present one."""
-        header = self._frame_header()
         self._frame = None
-        if header is not None:
-            self._offset = frame.next_offset(self._offset, header.length)
+        self._offset = frame.next_offset(self._offset, self._length)
         self._at = columns.first + columns.count
 
     def _seek(
@@ -195,6 +246,8 @@ class SpoolReader:
                 return None
             if self._at > next_:
                 self._rewind(header)
+                if hint[0] == header.first:
+                    self._jump(hint[1], next_)
             found = self._walk(header, next_, ordinal, until)
             while found is _Signal.AGAIN:
                 found = self._walk(header, next_, ordinal, until)

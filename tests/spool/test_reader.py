@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from mbframework.errors import UnsupportedFormat
 from mbframework.files import Files
-from mbframework.spool import frame, layout
+from mbframework.message import NO_PARTITION, NO_TIMESTAMP
+from mbframework.spool import frame, layout, segment_header
 from mbframework.spool.reader import Gap, Run, SpoolReader
 from mbframework.spool.writer import Identity, Limits, SpoolWriter
 from tests.spool.segments import BOOT, BUFFER, History, harm
@@ -55,7 +56,9 @@ def read_all(
 
 
 values = st.lists(st.binary(max_size=300), min_size=1, max_size=6)
-segment = st.tuples(st.lists(values, max_size=8), st.sampled_from([0, 0, 0, 1, 1000]), st.booleans())
+single = st.lists(st.binary(max_size=300), min_size=1, max_size=1)
+batches = st.lists(values, max_size=8) | st.lists(single, max_size=20)
+segment = st.tuples(batches, st.sampled_from([0, 0, 0, 1, 1000]), st.booleans())
 
 
 @settings(max_examples=600, deadline=None)
@@ -132,6 +135,61 @@ def test_a_batch_is_bounded_by_bytes_and_begins_inside_a_frame(history: History)
         run = reader.read(3, 2, until=None, max_messages=100, max_bytes=1, hint=(0, 0))
         assert isinstance(run, Run)
         assert len(run) == 1
+
+
+rows = st.tuples(
+    st.sampled_from(["t", "orders", "é"]), st.none() | st.binary(max_size=30), st.none() | st.binary(max_size=300),
+    st.none() | st.just(b"\x01\x00\x01\x00\x01\x00\x00\x00kv"), st.sampled_from([NO_TIMESTAMP, 5]),
+    st.sampled_from([NO_PARTITION, 3]),
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.lists(rows, min_size=1, max_size=3), st.integers(0, 1 << 40)), min_size=1, max_size=40),
+    st.sampled_from([1, 2, 7, 1000]),
+    st.sampled_from([1, 300, 1 << 20]),
+)
+def test_every_column_comes_as_it_was_written(
+    frames: list[tuple[list[tuple[str, bytes | None, bytes | None, bytes | None, int, int]], int]], most: int, size: int
+) -> None:
+    directory = tempfile.mkdtemp()
+    try:
+        history = History(directory)
+        made = history.add([], state="A")
+        header = segment_header.unpack(made.header)
+        assert header is not None
+        raw, written, at = b"", [], 1
+        for messages, accepted in frames:
+            names, keys, payload, blocks, timestamps, partitions = zip(*messages, strict=True)
+            topics = [name.encode() for name in names]
+            raw += frame.encode_many(header.salt, at, accepted, topics, payload, keys, blocks, timestamps, partitions)
+            wall = header.wall_ns + accepted - header.boot_ns
+            written += [(at + i, *message, wall, accepted) for i, message in enumerate(messages)]
+            at += len(messages)
+        with open(made.path, "r+b") as file:
+            file.seek(layout.FIRST_FRAME)
+            file.write(raw + bytes(4096))
+        got: list[tuple[object, ...]] = []
+        position, hint = 1, (0, 0)
+        with closing(SpoolReader(Files(), directory)) as reader:
+            while position < at:
+                # A batch that was given back is read again, from wherever the reader stands by then.
+                for _ in range(2):
+                    run = reader.read(position, position - 1, until=at, max_messages=most, max_bytes=size, hint=hint)
+                assert isinstance(run, Run)
+                assert run.run == header.run
+                boot = [each.accepted for each in run.acceptances for _ in range(each.count)]
+                assert run.acceptances[0] == next(iter(run.acceptances))
+                assert run.acceptances[-1].header == header
+                got += zip(
+                    range(run.first, run.end), run.topics, run.keys, run.values, run.header_blocks, run.timestamps,
+                    run.partitions, run.accepted, boot, strict=True,
+                )  # fmt: skip
+                position, hint = run.end, (run.segment, run.offset)
+        assert got == written
+    finally:
+        shutil.rmtree(directory)
 
 
 def test_the_largest_frame_is_read(history: History) -> None:
