@@ -15,6 +15,7 @@ QUICK = {
     "open": ["--backlog", "2MB", "--repeat", "1", "--only", "kill -9 at full speed, 1,000"],
     "write": ["--rounds", "1", "--messages", "2000"],
     "outage": ["--bytes", "30MB", "--total-size", "10MB"],
+    "drain": ["--rounds", "1", "--messages", "2000"],
 }
 
 
