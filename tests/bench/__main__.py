@@ -10,9 +10,11 @@ import tempfile
 BENCHMARKS = {
     "open": ("opening", "opening a buffer that holds 1 GB of backlog"),
     "write": ("writing", "the cost of write() and write_many()"),
+    "drain": ("drain", "from a backlog on disk to a provider that only takes it, and reading alone"),
     "dashboard": ("dashboard", "mbtui: first paint, key to paint, CPU and memory, and what it costs the writer"),
     "kafka": ("kafka_throughput", "from a backlog on disk into a real Kafka broker, and other clients' pace"),
     "latency": ("latency", "write() latency while a real Kafka broker is killed and frozen"),
+    "providers": ("providers", "each provider through the whole buffer, beside its bare client"),
     "outage": ("outage", "5 GB into a buffer of 1 GB while the provider is away: accounts, order, memory, disk"),
 }
 
