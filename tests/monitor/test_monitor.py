@@ -92,9 +92,9 @@ def test_an_outage_from_beginning_to_end(tmp_path: Path) -> None:
         engine.tell("up")
         after = wait_for(
             monitor,
-            lambda lane: lane.status.state == "live"
-            and not lane.segments
-            and any(point.accepted > 0 for point in lane.history),
+            lambda lane: (
+                lane.status.state == "live" and not lane.segments and any(point.accepted > 0 for point in lane.history)
+            ),
             "live again",
         )
         assert after.verdict.kind == "keeping-up"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 from typing import Any
@@ -90,6 +91,12 @@ def test_without_idempotence_one_request_at_a_time_keeps_the_order(query: str) -
 def test_mistakes(url: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         settings_of(url)
+
+
+def test_verification_is_on() -> None:
+    context = settings_of("kafka://h?tls=true")["ssl_context"]
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
 
 
 def test_a_token_provider_passes_as_an_object() -> None:

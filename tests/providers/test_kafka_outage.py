@@ -1,4 +1,4 @@
-"""The Kafka provider against a real broker that is killed, frozen and brought back."""
+"""The Kafka providers against a real broker that is killed, frozen and brought back."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from mbframework_kafka import KafkaOptions
-from mbframework_kafka.provider import KafkaProvider
 
 from mbframework.errors import SendFailed
-from mbframework.provider import Context
+from mbframework.provider import Context, Provider
 from mbframework.testing.kafka import KafkaBroker
 from tests.providers.kafka_batches import NewTopic, deliver, make_batch
+from tests.providers.kafka_kinds import Kind, kind
 
-NewProvider = Callable[..., KafkaProvider]
+__all__ = ["kind"]
+
+NewProvider = Callable[..., Provider]
 
 
 @pytest.fixture
@@ -26,19 +27,13 @@ def stopping() -> threading.Event:
     return threading.Event()
 
 
-@pytest.fixture(params=[True, False], ids=["bulk", "send()"])
-def bulk(request: pytest.FixtureRequest) -> bool:
-    """Both paths into kafka-python keep the same promises."""
-    return bool(request.param)
-
-
 @pytest.fixture
-def new_provider(kafka_control: KafkaBroker, stopping: threading.Event, bulk: bool) -> Iterator[NewProvider]:
+def new_provider(kafka_control: KafkaBroker, stopping: threading.Event, kind: Kind) -> Iterator[NewProvider]:
     """Makes an open provider with the options given; it is closed afterwards."""
     made = []
 
-    def create(**options: Any) -> KafkaProvider:
-        provider = KafkaProvider(KafkaOptions(hosts=(kafka_control.bootstrap,), bulk=bulk, **options))
+    def create(**options: Any) -> Provider:
+        provider = kind.make(kafka_control.bootstrap, **options)
         provider.open(Context(buffer_id="0" * 32, lane="0", run=b"\0" * 16, stopping=stopping))
         made.append(provider)
         return provider
@@ -78,12 +73,12 @@ def test_killed_while_sending(
     kafka_topic: NewTopic,
     new_provider: NewProvider,
     sender: ThreadPoolExecutor,
-    bulk: bool,
+    kind: Kind,
 ) -> None:
     """kill -9 twice: nothing is lost, the order holds, and a batch is repeated only where the answer was uncertain."""
     topic, kills, size = kafka_topic(partitions=3), 2, 500
     provider = new_provider(send_timeout=send_timeout)
-    values = [b"%06d" % i for i in range(240_000 if bulk else 40_000)]
+    values = [b"%06d" % i for i in range(240_000 if kind.fast else 40_000)]
     done = sender.submit(deliver, provider, topic, values, size)
     for _ in range(kills):
         time.sleep(0.3)  # the kill is to come in the middle of any send

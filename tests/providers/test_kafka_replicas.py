@@ -1,19 +1,20 @@
-"""The Kafka provider while the cluster lacks replicas: its trouble, not the messages'. On both paths."""
+"""The Kafka providers while the cluster lacks replicas: its trouble, not the messages'. On all paths."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from mbframework_kafka import KafkaOptions
-from mbframework_kafka.provider import KafkaProvider
 
 from mbframework.errors import SendFailed
 from mbframework.provider import Context
 from mbframework.testing.kafka import KafkaBroker
 from tests.kafka_fixture import require_kafka
 from tests.providers.kafka_batches import make_batch
+from tests.providers.kafka_kinds import Kind, kind
 from tests.providers.kafka_proxy import NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS_AFTER_APPEND, ProduceProxy
+
+__all__ = ["kind"]
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +31,15 @@ def proxied() -> Iterator[tuple[KafkaBroker, ProduceProxy]]:
             yield broker, proxy
 
 
-@pytest.mark.parametrize("bulk", [True, False], ids=["bulk", "send()"])
 @pytest.mark.parametrize("code", [NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS_AFTER_APPEND])
-def test_a_missing_replica_is_waited_for(code: int, bulk: bool, proxied: tuple[KafkaBroker, ProduceProxy]) -> None:
-    """kafka-python asks again with the same sequences, so that what had been written is not written twice."""
+def test_a_missing_replica_is_waited_for(code: int, kind: Kind, proxied: tuple[KafkaBroker, ProduceProxy]) -> None:
+    """The client asks again with the same sequences, so that what had been written is not written twice."""
     broker, proxy = proxied
-    topic = f"replicas-{code}-{bulk}"
+    topic = f"replicas-{code}-{kind.scheme}-{kind.bulk}"
     broker.create_topic(topic, 2)
     values = [b"%04d" % i for i in range(1_000)]
     batch = make_batch(topic, values, partitions=[i % 2 for i in range(1_000)])
-    provider = KafkaProvider(KafkaOptions(hosts=(broker.bootstrap,), bulk=bulk, send_timeout=1.0))
+    provider = kind.make(broker.bootstrap, send_timeout=1.0)
     try:
         provider.open(Context(buffer_id="0" * 32, lane="0", run=b"\0" * 16))
         proxy.errors.extend([code] * 3)

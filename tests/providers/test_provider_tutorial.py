@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import socketserver
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mbframework import MessageBuffer
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.plugins.source import resolve_url
 from mbframework.provider import Provider
@@ -28,7 +30,16 @@ class Server(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         self.lines: list[list[str]] = []
         self.room = 1000
+        self._open: list[socket.socket] = []
         super().__init__(("127.0.0.1", 0), Connection)
+
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        self._open.append(request)
+        super().process_request(request, client_address)
+
+    def hang_up(self) -> None:
+        for each in self._open:
+            each.shutdown(socket.SHUT_RDWR)
 
 
 class Connection(socketserver.StreamRequestHandler):
@@ -98,8 +109,18 @@ def test_the_tutorial_delivers_and_reports_what_it_did_not(installed: None, serv
     assert [value for _, value in server.lines[3:]] == ["4", "6"]
     provider.close(1)
     provider.close(1)
-    with pytest.raises(SendFailed, match="not connected"):
-        provider.send(make_batch(1, 1))
+
+
+def test_the_tutorial_connects_again_after_the_server_hung_up(installed: None, server: Server, tmp_path: Path) -> None:
+    host, port = server.server_address[:2]
+    url = f"lines://{host!s}:{port}?token=letmein"
+    with MessageBuffer(tmp_path / "b", url, retry_wait=0.01) as buffer:
+        buffer.write("orders", "1")
+        buffer.flush(10)
+        server.hang_up()
+        buffer.write("orders", "2")
+        buffer.flush(10)
+    assert [value for _, value in server.lines] == ["1", "2"]
 
 
 def test_the_tutorial_tells_its_errors_apart(installed: None, server: Server) -> None:
