@@ -17,10 +17,13 @@ from tests.packaging.conftest import base_requirements, build
 
 PACKAGES = {
     "mbframework",
+    "mbframework_confluent",
     "mbframework_fake",
     "mbframework_fault",
     "mbframework_file",
     "mbframework_kafka",
+    "mbframework_postgres",
+    "mbframework_redis",
     "mbframework_sqlite",
     "mbtui",
 }
@@ -52,7 +55,7 @@ def test_metadata(wheel: Path, metadata: Message) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
     assert set(metadata.get_all("Provides-Extra", [])) == {
-        *("kafka", "sqlite", "file", "fake", "fault"),
+        *("kafka", "confluent", "redis", "postgres", "sqlite", "file", "fake", "fault"),
         *("tui", "web", "prometheus", "otel", "testing", "all", "dev"),
     }
     with zipfile.ZipFile(wheel) as archive:
@@ -64,10 +67,13 @@ def test_metadata(wheel: Path, metadata: Message) -> None:
         "mb = mbframework.cli:main",
         "mbtui = mbtui:main",
         "[mbframework.providers]",
+        "confluent = mbframework_confluent",
         "fake = mbframework_fake",
         "fault = mbframework_fault",
         "file = mbframework_file",
         "kafka = mbframework_kafka",
+        "postgres = mbframework_postgres",
+        "redis = mbframework_redis",
         "sqlite = mbframework_sqlite",
     }
 
@@ -95,7 +101,7 @@ def test_providers_are_found_by_entry_point(installed: Path, tmp_path: Path) -> 
     done = run(installed / "mb", "providers", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     listing = json.dumps(json.loads(done.stdout))
-    for name in ("kafka", "sqlite", "file", "fake", "fault"):
+    for name in ("kafka", "confluent", "redis", "postgres", "sqlite", "file", "fake", "fault"):
         assert f'"{name}"' in listing
 
 
