@@ -22,6 +22,7 @@ from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from mbframework.admission import MEMORY_ONLY
 from mbframework.config import Config
 from mbframework.engine import Engine
 from mbframework.errors import BufferClosed, CloseIncomplete, ConfigurationError, MessageError, Undelivered
@@ -54,8 +55,12 @@ _log = logging.getLogger("mbframework")
 _open_buffers: dict[MessageBuffer, None] = {}
 #: Senders that wait for the end of a fork. Guarded by CREATING, which is held until then.
 _held: list[Sender] = []
-#: How long a fork waits for calls of providers, in seconds for all of them together.
+#: Buffers whose provider is in the middle of a call that must not be copied, and that the fork cannot wait for.
+_copied: list[MessageBuffer] = []
+#: How long a fork waits for calls of providers, in seconds for all of them together; and where a copy does harm.
 _FORK_WAIT = 1.0
+_FORK_WAIT_UNSAFE = 10.0
+_COPIED = "this process was forked in the middle of a call of its provider, which must not be copied"
 _TOPICS_KEPT = 4096
 #: Messages that one write_many() takes: below half of what is reserved at a time.
 MOST_AT_ONCE = GRANT // 4
@@ -150,10 +155,24 @@ class MessageBuffer:
         self._opening = threading.Lock()
         self._closed = False
         self._pid = os.getpid()
-        self._engine: Engine | None = open_engine(self._files, self._config, self._source)
-        self._start(self._engine)
-        _open_buffers[self] = None
+        #: A copy, made by a fork in the middle of a call of the provider, which must not be called in this process.
+        self._copied = False
+        self._engine: Engine | None = None
+        self._open(self._source)
+
+    def _open(self, source: ProviderSource | None) -> Engine:
+        # A fork waits until it is known what the child has to let go of.
+        with CREATING:
+            engine = self._engine = open_engine(self._files, self._config, source)
+            _open_buffers[self] = None
+        self._pid = os.getpid()
+        try:
+            self._start(engine)
+        except BaseException:
+            _open_buffers.pop(self, None)
+            raise
         _install_exit()
+        return engine
 
     def __repr__(self) -> str:
         where = self._source.display if self._source is not None else "nothing (it only writes)"
@@ -408,10 +427,14 @@ class MessageBuffer:
 
     def _after_fork(self) -> None:
         """In the child, before anything else runs there."""
-        engine, self._engine = self._engine, None
         self._opening = threading.Lock()
+        engine, self._engine = self._engine, None
         if engine is not None:
-            engine.forget()
+            try:
+                engine.forget()
+            except OSError:
+                # The other buffers have to let go as well: what they hold are the parent's files.
+                _log.exception("letting go of a lane after a fork")
 
     def _reopen(self) -> Engine:
         """The child of a fork gets a lane of its own."""
@@ -426,13 +449,11 @@ class MessageBuffer:
                     f"({self._source.display}) cannot serve both: open a buffer after the fork, or give the provider "
                     "as a URL or a factory"
                 )
-            engine = open_engine(self._files, self._config, self._source)
-            self._start(engine)
-            self._engine = engine
-            self._pid = os.getpid()
-            _open_buffers[self] = None
-            _install_exit()
-            return engine
+            if self._copied and self._config.mode in MEMORY_ONLY:
+                raise BufferClosed(f"{_COPIED}: open a buffer after the fork")
+            if self._copied:
+                _log.error("%s: this process only writes, and another one has to send (mb drain)", _COPIED)
+            return self._open(None if self._copied else self._source)
 
 
 def _close_all() -> Undelivered | None:
@@ -479,20 +500,28 @@ def _install_exit() -> None:
 def _before_fork() -> None:
     """The child must not inherit a client library in the middle of a call: its locks, there, are never released."""
     CREATING.acquire()
-    until = time.monotonic() + _FORK_WAIT
+    begun = time.monotonic()
     for buffer in list(_open_buffers):
         sender = buffer._engine.sender if buffer._engine is not None else None  # noqa: SLF001  (same module)
-        if sender is not None and sender.hold(max(0.0, until - time.monotonic())):
+        if sender is None:
+            continue
+        longest = _FORK_WAIT if sender.fork_safe else _FORK_WAIT_UNSAFE
+        if sender.hold(max(0.0, begun + longest - time.monotonic())):
             _held.append(sender)
+        elif not sender.fork_safe:
+            _copied.append(buffer)
 
 
 def _forked_parent() -> None:
     while _held:
         _held.pop().let_go()
+    _copied.clear()
     CREATING.release()
 
 
 def _forked_child() -> None:
+    for buffer in _copied:
+        buffer._copied = True  # noqa: SLF001  (same module)
     _forked_parent()
     for buffer in list(_open_buffers):
         buffer._after_fork()  # noqa: SLF001  (same module)

@@ -87,6 +87,8 @@ class Lane:
         self.flight_oldest = 0
         self._flight_spilled = 0
 
+        #: Messages that the spool had ever held when the lane was opened.
+        self.begun_ordinal = spool.ordinal
         self._next = slot.next
         self._before = slot.accepted - slot.next
         self._granted = slot.reserved_until

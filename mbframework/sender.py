@@ -117,6 +117,8 @@ class Sender:
         self._in_call = False
         #: The provider was opened and not closed since; and the lane may send to it.
         self._connected = self._opened = False
+        #: The provider's destination was looked at once: what is written from then on is meant for it.
+        self._agreed = False
         self._idle_at = 0
         self.thread = threading.Thread(target=self.run, name=f"mbframework-sender-{self.context.lane}", daemon=True)
         #: Set when the thread will not touch the lane any more; its provider may still be disconnecting.
@@ -143,10 +145,19 @@ class Sender:
         at its next use. The thread that forks."""
         if not self._calling.acquire(timeout=timeout):
             return False
-        # A provider that forks within a call of its own knows what it does.
-        if self.provider is not None and self._connected and not (self.provider.fork_safe or self._in_call):
-            self._close_provider(timeout)
+        try:
+            # A provider that forks within a call of its own knows what it does.
+            if self._connected and not (self.fork_safe or self._in_call):
+                self._close_provider(timeout)
+        except BaseException:
+            self._calling.release()
+            raise
         return True
+
+    @property
+    def fork_safe(self) -> bool:
+        """Whether a fork may copy the provider as it is."""
+        return self.provider is None or self.provider.fork_safe
 
     def let_go(self) -> None:
         """Undo :meth:`hold`, in the parent or in the child. The same thread."""
@@ -229,6 +240,7 @@ class Sender:
             self._close_provider(1.0)
             self._sleep(min(5.0, self.config.retry_wait_max))
             return False
+        self._agreed = True
         self._opened = self._connected
         self.outlet.blocked = ""
         self._succeeded()
@@ -263,7 +275,7 @@ class Sender:
         fingerprint = hashlib.sha256(name.encode()).digest() if name else UNKNOWN_DESTINATION
         bound = self.destination()
         if name and bound != fingerprint:
-            if bound != UNKNOWN_DESTINATION and self._backlog() and not self.config.rebind:
+            if bound != UNKNOWN_DESTINATION and self._backlog(since_opening=self._agreed) and not self.config.rebind:
                 self._block(
                     "the backlog was written for another destination than this provider's; connect the former one, "
                     "or open with rebind=True to deliver it here"
@@ -285,12 +297,14 @@ class Sender:
             self.events.tell("position", sequence=position.sequence, skipped=skipped)
         return True
 
-    def _backlog(self) -> bool:
+    def _backlog(self, *, since_opening: bool = True) -> bool:
+        """Whether messages wait on disk; ``since_opening``: also those that were written after the lane was opened."""
         ledger = self.outlet.ledger
         if self.lane is None:
             return True
         with ledger.lock, self.lane.lock:
-            return self.lane.spool.ordinal > ledger.ordinal
+            end = self.lane.spool.ordinal if since_opening else self.lane.begun_ordinal
+            return end > ledger.ordinal
 
     # ---- sending
 

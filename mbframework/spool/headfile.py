@@ -88,6 +88,9 @@ class HeadFile:
             slots = SlotFile.create(files, path, head.HEAD_FILE_SIZE, slot.pack())
         try:
             if exists:
+                if files.fstat(slots.fd).st_size < head.HEAD_FILE_SIZE:
+                    # Somebody has cut it. Reserved, not only made longer: it is stored to through a map.
+                    files.reserve(slots.fd, head.HEAD_FILE_SIZE)
                 slots.write(slot.pack())
                 slots.sync()
             return cls._started(files, slots, slot, mapped=mapped)

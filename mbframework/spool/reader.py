@@ -187,9 +187,10 @@ class SpoolReader:
 
     def close(self) -> None:
         """Let go of the segment; the next read opens it again."""
-        if self._fd >= 0:
-            self._files.close(self._fd)
-        self._fd = -1
+        # In this order: a fork in between must leave nothing that is closed twice.
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._files.close(fd)
         self._header = None
         self._frame = None
         self._window = b""

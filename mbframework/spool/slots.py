@@ -116,6 +116,7 @@ class SlotFile:
     def close(self) -> None:
         """Give the descriptor back."""
         with self._sync_lock, self._lock:
-            if self.fd >= 0:
-                self._files.close(self.fd)
-                self.fd = -1
+            # In this order: a fork in between must leave nothing that is closed twice.
+            fd, self.fd = self.fd, -1
+            if fd >= 0:
+                self._files.close(fd)

@@ -41,3 +41,21 @@ def test_a_word_is_seen_by_other_processes_as_soon_as_it_is_stored(mapped: bool,
     file.close()
     assert page is not None
     assert (page.next, page.tail, file.words[headfile.NEXT]) == (501, 4096, 501)
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize("size", [600, 4096, 16000])
+def test_a_file_that_was_cut_is_made_whole(mapped: bool, size: int, tmp_path: Path) -> None:
+    files = Files()
+    slot = HeadSlot(generation=1, buffer_id=b"B" * 16, run=b"R" * 16, boot_id=files.boot_id(), reserved_until=900)
+    HeadFile.begin(files, str(tmp_path), slot, 0, exists=False, mapped=mapped).close()
+    path = tmp_path / "head"
+    with path.open("r+b") as file:
+        file.truncate(size)
+    slot.generation = 2
+    again = HeadFile.begin(files, str(tmp_path), slot, 0, exists=True, mapped=mapped)
+    again.words[headfile.NEXT] = 501
+    page = read_live(files, str(tmp_path))
+    assert page is not None
+    assert page.next == 501
+    again.close()
