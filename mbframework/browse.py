@@ -173,6 +173,18 @@ class LaneBrowser:
         finally:
             self._files.close(fd)
 
+    def settled(self) -> Settled:
+        """What has left the lane by now. Raises UnsupportedFormat, OSError."""
+        return Settled.of(self._files, self.path)
+
+    def spooled(self) -> tuple[int, int]:
+        """How many messages were ever spooled, as the head tells, and a sequence that all of theirs lie below. Pages
+        that are asked for later have them all, but for what is settled and what is missing.
+
+        Raises UnsupportedFormat, OSError."""
+        head = read_head(self._files, self.path)
+        return (0, 1) if head is None else (head.ordinal, head.next)
+
     def close(self) -> None:
         """For symmetry: no file stays open between two calls."""
 
@@ -314,22 +326,32 @@ def _cut(entry: Entry, value_limit: int | None) -> Entry:
 
 class Settled(NamedTuple):
     """Up to where a lane is delivered, pruned or purged: everything below ``next``, and the messages whose ordinal is
-    ``ordinal`` + i where bit i of ``bits`` is set."""
+    ``ordinal`` + i where bit i of ``bits`` is set. ``reached``: the ordinals below are those of messages below
+    ``next``; None without a readable seek."""
 
     next: int
     ordinal: int
     bits: int
+    reached: int | None
 
     @classmethod
     def of(cls, files: Files, path: str) -> Settled:
         """What seek and head of the lane's directory say. Raises UnsupportedFormat, OSError."""
         slot, top = read_seek(files, path), read_head(files, path)
-        floor = top.floor if top is not None else 0
+        floor, passed = (top.floor, top.floor_ordinal) if top is not None else (0, 0)
         if slot is None:
-            return cls(floor, 0, 0)
-        return cls(max(slot.next, floor), slot.ordinal, int.from_bytes(slot.bitmap, "little"))
+            return cls(floor, 0, 0, None)
+        reached = slot.ordinal if floor <= slot.next else max(passed, slot.ordinal)
+        return cls(max(slot.next, floor), slot.ordinal, int.from_bytes(slot.bitmap, "little"), reached)
 
     def has(self, entry: Entry) -> bool:
         """Whether the message has left the lane."""
         bit = entry.ordinal - self.ordinal
         return entry.sequence < self.next or (0 <= bit < self.bits.bit_length() and bool(self.bits >> bit & 1))
+
+    def waiting(self, begin: int, end: int) -> int:
+        """How many of the messages with ordinals from ``begin`` on and below ``end`` have not left the lane."""
+        begin = max(begin, self.reached or 0)
+        number = max(0, end - begin)
+        bits = self.bits >> (begin - self.ordinal)
+        return number - (bits & ((1 << min(number, bits.bit_length())) - 1)).bit_count()

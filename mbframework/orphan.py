@@ -1,4 +1,4 @@
-"""A lane that no process holds, in the hands of a person: purged, paused, resumed.
+"""A lane that no process sends, in the hands of a person: purged, paused, resumed.
 
 Promises
 --------
@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
 from mbframework import lockfile
 from mbframework import pause as pausing
-from mbframework.errors import BufferLocked
+from mbframework.errors import BufferLocked, UnsupportedFormat
 from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.ledger import Ledger
 from mbframework.lockfile import LockFile
 from mbframework.mending import mend
 from mbframework.spool import layout
-from mbframework.spool.survey import survey
+from mbframework.spool.survey import Survey, survey
 
 
 class Orphan:
@@ -73,22 +74,65 @@ class Orphan:
         known = survey(files, self.path)
         if known.seek is None:
             return 0
-        ledger = Ledger.open(files, self.path, known.seek, known.seek_slot, exists=True)
-        try:
-            if known.head is not None:
-                ledger.apply_floor(known.head.floor, known.head.floor_ordinal)
-            before = ledger.slot.purged
-            # What the spool once held beyond its end is for the next sender to find, and to count as lost.
-            ledger.advance(max(known.spool_end, ledger.next), max(known.tail_ordinal, ledger.ordinal), "purged")
-            number = ledger.slot.purged - before
-            ledger.sync()
-            for found in known.segments:
-                files.unlink(os.path.join(self.path, found.entry.name))
-            files.sync_directory(self.path)
-        finally:
-            ledger.close()
+        number = _count_purged(files, self.path, known)
+        for found in known.segments:
+            files.unlink(os.path.join(self.path, found.entry.name))
+        files.sync_directory(self.path)
         note(files, self.path, layout.WRITER_EVENTS_FILE, "purge", f"purged {number}")
         return number
+
+
+def purge_beside_writer(files: Files, lane_path: str) -> int:
+    """Remove what is on disk of a lane that a process writes and none sends; how many messages, which are counted as
+    purged. What that process has still in memory, and the last segment, stay.
+
+    :raises BufferLocked: a process sends it.
+    :raises UnsupportedFormat: a newer release wrote the lane; nothing was changed.
+    :raises OSError: the device failed.
+    """
+    lock = take(files, lane_path, layout.SENDER_LOCK_FILE)
+    try:
+        known = survey(files, lane_path)
+        if known.unsupported:
+            raise UnsupportedFormat(known.unsupported, path=lane_path)
+        if known.seek is None:
+            # Its writer is only opening it: nothing waits there yet.
+            return 0
+        number = _count_purged(files, lane_path, known)
+        for found, successor in pairwise(known.segments):
+            if not found.entry.sealed or successor.header.first > known.spool_end:
+                break
+            # The writer may have made room meanwhile.
+            with suppress(FileNotFoundError):
+                files.unlink(os.path.join(lane_path, found.entry.name))
+        files.sync_directory(lane_path)
+        note(files, lane_path, layout.SENDER_EVENTS_FILE, "purge", f"purged {number}")
+        return number
+    finally:
+        lock.release()
+
+
+def _count_purged(files: Files, lane_path: str, known: Survey) -> int:
+    """Move the seek behind all that a survey found, on the device too; how many messages that were."""
+    if known.seek is None:
+        raise AssertionError("only a lane with a seek is purged")
+    ledger = Ledger.open(files, lane_path, known.seek, known.seek_slot, exists=True)
+    try:
+        if known.head is not None and known.head.floor > ledger.slot.floor_applied:
+            # Whoever applies a floor makes sure that it is on the device first.
+            fd = files.open(os.path.join(lane_path, layout.HEAD_FILE))
+            try:
+                files.datasync(fd)
+            finally:
+                files.close(fd)
+            ledger.apply_floor(known.head.floor, known.head.floor_ordinal)
+        before = ledger.slot.purged
+        # What the spool once held beyond its end is for the next sender to find, and to count as lost.
+        ledger.advance(max(known.spool_end, ledger.next), max(known.tail_ordinal, ledger.ordinal), "purged")
+        ledger.sync()
+        return ledger.slot.purged - before
+    finally:
+        ledger.close()
 
 
 def pause(files: Files, lane_path: str) -> None:

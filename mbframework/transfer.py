@@ -27,7 +27,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mbframework.browse import Entry, Gap, LaneBrowser
+from mbframework.browse import Entry, Gap, LaneBrowser, Settled
 from mbframework.deadstore import Letter
 from mbframework.errors import MessageError
 from mbframework.intake import check_headers, check_partition, check_timestamp, check_topic
@@ -111,24 +111,59 @@ def from_line(line: bytes) -> Parcel:
 
 
 def walk(browser: LaneBrowser, first: int, last: int | None) -> Iterator[Entry | Gap]:
-    """The messages of a lane with sequences from ``first`` to ``last``, and what cannot be read between them; up to
-    what was on disk when it began."""
+    """The messages of a lane with sequences from ``first`` to ``last``, and what of them cannot be read; up to what was
+    on disk when it began.
+
+    What waits and is missing in front of, between and behind the segments is told by the ordinals; what was delivered
+    and removed meanwhile is not missing.
+    """
+    # In this order: what the head counts is in the segments by the time that they are looked at.
+    spooled, end = browser.spooled()
+    settled = browser.settled()
+    place = _start(browser, settled, first)
     stop = browser.end if last is None else last + 1
     at = first
-    while at < stop:
-        page = browser.page(at, _PAGE)
-        if not page:
-            return
+    while at < stop and (page := browser.page(at, _PAGE)):
         for item in page:
             if isinstance(item, Gap):
+                if item.first >= stop:
+                    return
+                if place is not None:
+                    waited = min(item.messages, item.last + 1 - settled.next)
+                    place = max(place, settled.reached or 0) + max(0, waited)
                 at = item.last + 1
-                if item.first < stop:
-                    yield item
-            elif item.sequence < stop:
-                at = item.sequence + 1
-                yield item
-            else:
+                yield _clipped(item, first, stop)
+                continue
+            if place is not None and item.ordinal > place:
+                yield from _missing(browser, place, item.ordinal, at, min(stop, item.sequence) - 1)
+            if item.sequence >= stop:
                 return
+            place = item.ordinal + 1
+            at = item.sequence + 1
+            yield item
+    if place is not None and spooled > place:
+        yield from _missing(browser, place, spooled, at, (end if last is None else min(end, stop)) - 1)
+
+
+def _start(browser: LaneBrowser, settled: Settled, first: int) -> int | None:
+    """The ordinal at sequence ``first``, or of a message in front that waits; None: not known."""
+    if first > settled.next and (before := browser.before(first, 1, value_limit=0)):
+        return before[-1].ordinal + 1 if isinstance(before[-1], Entry) else None
+    return settled.reached
+
+
+def _clipped(gap: Gap, first: int, stop: int) -> Gap:
+    """What of a gap lies from ``first`` on and below ``stop``; no fewer messages than that can be."""
+    begin, end = max(gap.first, first), min(gap.last + 1, stop)
+    return gap._replace(first=begin, last=end - 1, messages=min(gap.messages, end - begin))
+
+
+def _missing(browser: LaneBrowser, begin: int, end: int, first: int, last: int) -> Iterator[Gap]:
+    """What of the ordinals from ``begin`` to below ``end`` waits, though no segment has it; its sequences lie between
+    ``first`` and ``last``."""
+    messages = min(browser.settled().waiting(begin, end), last + 1 - first)
+    if messages > 0:
+        yield Gap(first, last, messages, "missing or unreadable segments")
 
 
 def text_or_base64(data: bytes) -> tuple[str, bool]:

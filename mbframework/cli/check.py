@@ -35,6 +35,9 @@ class _Plugin(click.Command):
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         try:
             return super().make_context(*args, **extra)
+        except OSError as error:
+            # --help prints before the command is called.
+            _unknown(error.strerror or str(error))
         except (click.ClickException, ConfigurationError) as error:
             _unknown(error.format_message() if isinstance(error, click.ClickException) else str(error))
 
@@ -43,10 +46,6 @@ class _Plugin(click.Command):
             return super().invoke(ctx)
         except click.exceptions.Exit:
             raise
-        except BrokenPipeError:
-            # Nobody reads; what is left must not fail again at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(Grade.UNKNOWN)
         except KeyboardInterrupt:
             _unknown("interrupted")
         except Exception as error:  # noqa: BLE001  (Python's own exit status for a defect, 1, would say "warning")
@@ -56,7 +55,11 @@ class _Plugin(click.Command):
 
 
 def _unknown(why: str) -> NoReturn:
-    click.echo(line(Grade.UNKNOWN, why))
+    try:
+        click.echo(line(Grade.UNKNOWN, why))
+    except OSError:
+        # Nobody reads, or there is no room: what is left must not fail again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(Grade.UNKNOWN)
 
 

@@ -17,10 +17,13 @@ from mbframework import directory as directories
 from mbframework import orphan
 from mbframework.cli.confirmation import confirm, yes_option
 from mbframework.cli.options import directory_argument
+from mbframework.cli.reason import reason
 from mbframework.cli.terminal import narrate, plural
 from mbframework.control import ControlError, ask
 from mbframework.errors import ConfigurationError, DirectoryError, MessageBufferError
 from mbframework.files import Files
+from mbframework.lockfile import describe, holder, is_held
+from mbframework.spool import layout
 from mbframework.status import read
 from mbframework.units import parse_time
 
@@ -119,7 +122,8 @@ def mode(directory: str, new: str, lane: str | None, timeout: str, yes: bool, as
 def purge(directory: str, lane: str | None, timeout: str, yes: bool, as_json: bool) -> None:
     """Remove everything that waits in the buffer in DIR, undelivered; it is counted as purged.
 
-    What the provider has in hand is delivered all the same. Works with and without a running program.
+    What the provider has in hand is delivered all the same. Works with and without a running program; `mb drain` is
+    stopped before, and started again behind it.
     """
     chosen = _lanes(Files(), directory, lane)
     waiting = sum(each.resident for each in read(directory).lanes if each.name in chosen)
@@ -127,11 +131,22 @@ def purge(directory: str, lane: str | None, timeout: str, yes: bool, as_json: bo
     confirm(what, str(waiting), yes=yes)
 
     def act(files: Files, path: str, seconds: float) -> tuple[dict[str, Any], str]:
+        writer, sender = (os.path.join(path, name) for name in (layout.WRITER_LOCK_FILE, layout.SENDER_LOCK_FILE))
+        if is_held(files, writer) and not is_held(files, sender):
+            number = orphan.purge_beside_writer(files, path)
+            return {"purged": number}, f"{plural(number, 'message')} purged"
         try:
             answer = ask(files, path, "purge", timeout=seconds)
         except ControlError as error:
             if not error.nobody:
-                raise
+                who = holder(files, sender)
+                if who.get("pid") == holder(files, writer).get("pid"):
+                    raise
+                raise ControlError(
+                    f"{describe(who)} sends the lane (mb drain): stop it, purge, and start it again; what writes may "
+                    "go on meanwhile",
+                    path=path,
+                ) from error
             buffer_id = bytes.fromhex(directories.read(files, os.path.dirname(path))["id"])
             with orphan.Orphan(files, path, buffer_id) as held:
                 answer = {"running": False, "purged": held.purge()}
@@ -155,8 +170,9 @@ def _each(
         try:
             answer, words = act(files, os.path.join(os.path.abspath(directory), name), seconds)
         except (MessageBufferError, OSError) as error:
-            found.append({"lane": name, "ok": False, "error": str(error)})
-            words = str(error).removeprefix(f"lane {name}: ")
+            why = reason(error)
+            found.append({"lane": name, "ok": False, "error": why})
+            words = why.removeprefix(f"lane {name}").removeprefix(":").lstrip()
         else:
             found.append({"lane": name, "ok": True} | answer)
         narrate(f"lane {name}: {words}")

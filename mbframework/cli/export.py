@@ -39,7 +39,7 @@ def export(
 
     It changes nothing: what is exported is still delivered.
 
-    Exit status 1: some could not be read, which is told; the others are printed.
+    Exit status 1: some could not be read, or are missing, which is told; the others are printed.
     """
     files = Files()
     ranged = first is not None or last is not None
@@ -80,8 +80,9 @@ def _messages(
 ) -> None:
     """The messages of a lane from ``first`` to ``last``; of those that are ``settled``, none."""
     end = browser.end if last is None else last + 1
-    begin = max(first if settled is None else settled.next, browser.first)
-    items = walk(browser, begin, last)
+    first = first if settled is None else max(1, settled.next)
+    begin = max(first, browser.first)
+    items = walk(browser, first, last)
     if settled is not None:
         items = (item for item in items if isinstance(item, Gap) or not settled.has(item))
     if sys.stdout.isatty():

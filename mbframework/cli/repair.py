@@ -9,12 +9,13 @@ import click
 
 from mbframework.cli.options import directory_argument
 from mbframework.cli.progress import progress_of
+from mbframework.cli.reason import reason
 from mbframework.cli.terminal import narrate, plural, printable
 from mbframework.errors import DirectoryError
 from mbframework.files import Files
 from mbframework.repair import Repair, plan
 from mbframework.repair import repair as mend
-from mbframework.verify import check_buffer, size_of
+from mbframework.verify import Progress, check_buffer, size_of
 
 
 @click.command()
@@ -31,14 +32,11 @@ def repair(ctx: click.Context, directory: str, yes: bool, as_json: bool) -> None
     2: it cannot be repaired.
     """
     files = Files()
-    with progress_of(lambda: (3 if yes else 1) * size_of(files, directory), "reading") as progress:
-        if yes:
-            result = mend(directory, files, progress)
-        else:
-            check = check_buffer(directory, files, progress)
-            if check.errors:
-                raise DirectoryError(f"{directory} cannot be repaired: {'; '.join(check.errors)}", path=directory)
-            result = plan(check)
+    try:
+        with progress_of(lambda: (3 if yes else 1) * size_of(files, directory), "reading") as progress:
+            result = mend(directory, files, progress) if yes else _plan(directory, files, progress)
+    except PermissionError as error:
+        raise DirectoryError(reason(error), path=directory) from error
     if as_json:
         click.echo(json.dumps(result.as_dict(), indent=2))
     else:
@@ -48,6 +46,13 @@ def repair(ctx: click.Context, directory: str, yes: bool, as_json: bool) -> None
         narrate("nothing was changed; with --yes it is")
     whole = result.before.intact or (result.after is not None and result.after.intact)
     ctx.exit(0 if whole else 1)
+
+
+def _plan(directory: str, files: Files, progress: Progress) -> Repair:
+    check = check_buffer(directory, files, progress)
+    if check.errors:
+        raise DirectoryError(f"{directory} cannot be repaired: {'; '.join(check.errors)}", path=directory)
+    return plan(check)
 
 
 def report(result: Repair) -> Iterator[str]:

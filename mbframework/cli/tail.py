@@ -43,8 +43,10 @@ def tail(directory: str, lane: str | None, messages: int, follow: bool, as_json:
     browser = LaneBrowser(lane_path(files, directory, lane), files)
     tailing = _Tail(browser, as_json)
     with StopSignal() as stop:
+        # In this order: what the head counts is in the segments by the time that their end is looked for.
+        spooled, _ = browser.spooled()
         end = browser.end
-        tailing.show_last(end, messages)
+        tailing.show_last(end, messages, spooled)
         if not follow:
             return
         narrate("following what is buffered on disk; while the buffer is live, messages go past it and are not shown")
@@ -71,9 +73,10 @@ class _Tail:
         self._next = 1
         self._ordinal: int | None = None
 
-    def show_last(self, end: int, count: int) -> None:
-        """The last ``count`` in front of ``end``; the next call goes on there."""
-        at = end
+    def show_last(self, end: int, count: int, spooled: int) -> None:
+        """The last ``count`` in front of ``end``, and what is missing behind them of ``spooled`` messages; the next
+        call goes on there."""
+        at, asked = end, count
         pages: list[tuple[int, int]] = []
         while count > 0 and (page := self._browser.before(at, count, value_limit=_SHOWN)):
             count -= len(page)
@@ -84,6 +87,11 @@ class _Tail:
         for first, stop in reversed(pages):
             self._show(first, stop)
         self._next = max(self._next, end)
+        # Nothing on disk: everything that waits is missing.
+        reached = self._ordinal if pages else 0
+        missing = self._browser.settled().waiting(reached, spooled) if asked and reached is not None else 0
+        if missing:
+            narrate(f"{plural(missing, 'message')} from {self._next} on cannot be read: missing or unreadable segments")
 
     def _show(self, first: int, stop: int) -> None:
         while first < stop and (page := self._browser.page(first, _AT_ONCE, value_limit=self._limit)):

@@ -10,6 +10,7 @@ import click
 from mbframework.cli import Failure
 from mbframework.cli.options import directory_argument
 from mbframework.cli.progress import progress_of
+from mbframework.cli.reason import reason
 from mbframework.cli.terminal import plural, printable
 from mbframework.errors import MessageBufferError
 from mbframework.files import Files
@@ -39,7 +40,7 @@ def verify(ctx: click.Context, directory: str, as_json: bool) -> None:
         with progress_of(lambda: size_of(files, directory), "checking") as progress:
             check = check_buffer(directory, files, progress)
     except (MessageBufferError, OSError) as error:
-        raise Unchecked(printable(str(error))) from error
+        raise Unchecked(printable(reason(error))) from error
     if as_json:
         click.echo(json.dumps(check.as_dict(), indent=2))
     else:

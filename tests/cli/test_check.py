@@ -230,6 +230,16 @@ def test_nobody_reads(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (3, b"")
 
 
+@pytest.mark.parametrize("arguments", [["outbox"], ["outbox", "--json"], ["missing"], ["--help"], ["outbox", "--no"]])
+def test_a_full_disk_behind_its_output_is_unknown(tmp_path: Path, arguments: list[str]) -> None:
+    make_lane(tmp_path / "outbox", segments=1)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*MB, "check", *arguments], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (3, b"")
+
+
 # ---- pure
 
 DEFAULT = Rules({}, within=None)

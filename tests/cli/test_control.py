@@ -10,13 +10,16 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from click.testing import CliRunner
 
 from mbframework import LaneStatus, MessageBuffer, read_status
+from mbframework.cli import main
 from tests.cli.conftest import MB, Run, Start, environment
 from tests.cli.tables import until, values
-from tests.engine.rig import FAST, Program, program
+from tests.engine.rig import FAST, SMALL, Program, program
 
 #: A program whose lines of stdin become messages, and whose buffer takes requests.
 WRITER = (
@@ -193,6 +196,74 @@ def test_a_purge_asks_for_the_number(mb: Run, tmp_path: Path, runs: bool) -> Non
         assert json.loads(done.stdout)["lanes"][0]["purged"] == 3
         until(lambda: (lane_of(directory).purged, lane_of(directory).resident) == (3, 0))
         assert lane_of(directory).balanced
+
+
+def test_beside_a_process_that_only_writes_a_purge_needs_mb_drain_to_stop(
+    mb: Run, start: Start, tmp_path: Path
+) -> None:
+    directory = tmp_path / "outbox"
+    with MessageBuffer(directory, **FAST | SMALL | {"total_size": "4MiB"}) as buffer:
+        for number in range(1000):
+            buffer.write("t", b"%d " % number + b"x" * 150)
+        buffer.sync()
+        sidecar = start("drain", "outbox", "--provider", f"fault:?inner=sqlite:{tmp_path}/out.db&outage=0s+1h")
+        until(lambda: lane_of(directory).failures)
+        done = mb("purge", "outbox", "--yes")
+        assert done.returncode == 2
+        assert b"process %d on " % sidecar.pid in done.stderr
+        assert b"(mb drain): stop it, purge, and start it again" in done.stderr
+        assert lane_of(directory).resident == 1000
+        sidecar.terminate()
+        assert sidecar.wait(20) == 0
+        before = lane_of(directory).segments
+        done = mb("purge", "outbox", "--yes", "--json")
+        assert (done.returncode, done.stderr) == (0, b"lane main: 1,000 messages purged\n")
+        assert json.loads(done.stdout)["lanes"] == [{"lane": "main", "ok": True, "purged": 1000}]
+        lane = lane_of(directory)
+        assert (lane.purged, lane.resident, lane.segments < before, lane.balanced) == (1000, 0, True, True)
+        assert mb("verify", "outbox").returncode == 0
+        buffer.write("t", b"behind it")
+        buffer.sync()
+        done = mb("drain", "outbox", "--provider", f"sqlite:{tmp_path}/out.db", "--until-empty")
+        assert done.returncode == 0, done.stderr
+        assert values(tmp_path / "out.db") == [b"behind it"]
+        assert mb("purge", "outbox", "--yes").stderr == b"lane main: 0 messages purged\n"
+    lane = lane_of(directory)
+    assert (lane.accepted, lane.delivered, lane.purged, lane.lost, lane.balanced) == (1001, 1, 1000, 0, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be refused as another user")
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["verify"], 3, "Error: {}/dead: Permission denied; run this as the user who owns the buffer, or as root\n"),
+        (["repair"], 2, "Error: {}/dead: Permission denied; run this as the user who owns the buffer, or as root\n"),
+        (["repair", "--yes"], 2, "{}/dead: Permission denied; run this as the user who owns the buffer, or as root\n"),
+        (["pause"], 2, "lane main: {}/main/sender.lock: user 65534 may not open 'sender.lock'; run as its owner"),
+        (["purge", "--yes"], 2, "lane main: {}/main/writer.lock: user 65534 may not open 'writer.lock'; run as"),
+    ],
+)
+def test_without_permission_the_file_and_what_to_do_are_told(arguments: list[str], status: int, said: str) -> None:
+    with TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        outbox = Path(directory, "outbox")
+        with MessageBuffer(outbox, "fake://?reject=1") as buffer:
+            buffer.write("t", "1")
+            buffer.flush(20)
+        for path in (outbox, *outbox.rglob("*")):
+            path.chmod(0o777 if path.is_dir() else 0o666)
+        (outbox / "dead").chmod(0)
+        for name in ("writer.lock", "sender.lock"):
+            (outbox / "main" / name).unlink()
+        (outbox / "main").chmod(0o555)
+        os.seteuid(65_534)
+        try:
+            done = CliRunner().invoke(main, [arguments[0], str(outbox), *arguments[1:]])
+        finally:
+            os.seteuid(0)
+    assert done.exit_code == status, done.output
+    assert said.format(outbox) in done.stderr
+    assert "Errno" not in done.output
 
 
 def test_one_lane_or_all(mb: Run, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,16 @@ def test_a_reader_that_goes_away(start: Start, outbox: Path) -> None:
     process.wait(20)
     assert process.stderr is not None
     assert b"Traceback" not in process.stderr.read()
+
+
+def test_what_is_missing_at_the_end_is_told(mb: Run, outbox: Path) -> None:
+    assert mb("tail", "outbox").stderr == b""
+    (segment,) = (outbox / "main").glob("P*.seg")
+    segment.unlink()
+    os.mkfifo(segment)
+    done = mb("tail", "outbox")
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr == b"30 messages from 1 on cannot be read: missing or unreadable segments\n"
 
 
 def test_mistakes(mb: Run, outbox: Path) -> None:

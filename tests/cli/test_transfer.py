@@ -5,6 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,12 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mbframework import MessageBuffer
-from mbframework.browse import Entry, LaneBrowser
+from mbframework.browse import Entry, Gap, LaneBrowser
 from mbframework.errors import MessageError
+from mbframework.files import Files
+from mbframework.ledger import Ledger
 from mbframework.message import Header
-from mbframework.transfer import from_line, to_line
+from mbframework.spool.survey import survey
+from mbframework.transfer import from_line, to_line, walk
+from tests.browse.harm import HARMS, segments
 from tests.cli.conftest import Run, Start
 from tests.cli.tables import until, values
+from tests.engine.rig import FAST
 
 data = st.none() | st.binary(max_size=40) | st.text(max_size=20).map(str.encode)
 entries = st.builds(
@@ -162,6 +172,110 @@ def test_a_gap_is_told_and_the_rest_exported(mb: Run, outbox: Path) -> None:
     assert b"cannot be read" in done.stderr
     assert b"99 messages exported, 1 unreadable" in done.stderr
     assert [int(json.loads(line)["value"]) for line in done.stdout.splitlines()] == [n for n in range(100) if n != 50]
+
+
+UNCOUNTED = ("the seek", "head and seek")
+
+
+@pytest.fixture(scope="module")
+def ten_segments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """4,000 messages in ten segments; value i begins with the number i."""
+    directory = tmp_path_factory.mktemp("whole") / "outbox"
+    with MessageBuffer(directory, segment_size="64KiB", total_size="4MiB") as buffer:
+        for number in range(4000):
+            buffer.write("t", b"%05d" % number + b"x" * 95)
+    return directory
+
+
+@pytest.mark.parametrize("harm", [name for name in HARMS if name not in UNCOUNTED])
+@pytest.mark.parametrize("settled", [0, 1000])
+def test_every_message_that_waits_is_exported_or_told_missing(
+    ten_segments: Path, tmp_path: Path, harm: str, settled: int
+) -> None:
+    outbox = tmp_path / "outbox"
+    shutil.copytree(ten_segments, outbox)
+    if settled:
+        _advance(outbox, settled)
+    HARMS[harm](outbox)
+    browser = LaneBrowser(str(outbox / "main"))
+    items = list(walk(browser, settled + 1, None))
+    there = [item for item in items if isinstance(item, Entry)]
+    missing = sum(item.messages for item in items if isinstance(item, Gap))
+    # Where the head is gone nothing tells how many there were; but nothing else is.
+    assert len(there) + missing == 4000 - settled
+    assert [int((item.value or b"")[:5]) + 1 for item in there] == [item.sequence for item in there]
+    places = [(item.sequence, item.sequence) if isinstance(item, Entry) else (item.first, item.last) for item in items]
+    assert all(last < first for (_, last), (first, _) in pairwise(places))
+
+
+def _advance(outbox: Path, settled: int) -> None:
+    """The first ``settled`` messages are delivered, and still on disk."""
+    lane = str(outbox / "main")
+    known = survey(Files(), lane)
+    assert known.seek is not None
+    ledger = Ledger.open(Files(), lane, known.seek, known.seek_slot, exists=True)
+    ledger.advance(settled + 1, settled, "delivered")
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("removed", "arguments", "lines", "told"),
+    [
+        ([-1], [], 3627, b"lane main: 373 messages from 3628 to 4000 cannot be read: "),
+        ([8, 9], ["--all"], 3224, b"lane main: 776 messages from 3225 to 4000 cannot be read: "),
+        (range(10), [], 0, b"lane main: 4,000 messages from 1 to 4000 cannot be read: "),
+        ([0], [], 3597, b"lane main: 403 messages from 1 to 403 cannot be read: "),
+        ([0], ["--from", "401", "--to", "405"], 2, b"lane main: 3 messages from 401 to 403 cannot be read: "),
+        ([4], ["--from", "1700", "--to", "1710"], 0, b"lane main: 11 messages from 1700 to 1710 cannot be read: "),
+        ([-1], ["--from", "3990"], 0, b"lane main: 11 messages from 3990 to 4000 cannot be read: "),
+        ([-1], ["--to", "3000"], 3000, b""),
+        ([-1], ["--to", "3629"], 3627, b"lane main: 2 messages from 3628 to 3629 cannot be read: "),
+    ],
+)
+@pytest.mark.parametrize("left", ["nothing", "a pipe"])
+def test_missing_segments_are_told_with_a_number(
+    mb: Run, ten_segments: Path, tmp_path: Path, removed: Sequence[int], arguments: list[str], lines: int, told: bytes,
+    left: str,
+) -> None:  # fmt: skip
+    shutil.copytree(ten_segments, tmp_path / "outbox")
+    found = segments(tmp_path / "outbox")
+    for number in removed:
+        found[number].unlink()
+        if left == "a pipe":
+            os.mkfifo(found[number])
+    done = mb("export", "outbox", *arguments)
+    assert len(done.stdout.splitlines()) == lines
+    assert done.returncode == (1 if told else 0)
+    assert told in done.stderr
+    assert (b"cannot be read" in done.stderr) == bool(told)
+
+
+@pytest.mark.parametrize("mode", ["always", "buffer"])
+def test_of_a_running_lane_nothing_is_told_missing(mb: Run, tmp_path: Path, mode: str) -> None:
+    """Neither what is only in memory nor what is delivered and removed while it is looked at."""
+    small = FAST | {"segment_size": "64KiB", "total_size": "16MiB", "min_free": 0, "batch_messages": 20}
+    with MessageBuffer(tmp_path / "outbox", "fake://?rate=2000", mode=mode, **small) as buffer:
+        stop = threading.Event()
+
+        def write() -> None:
+            while not stop.wait(0.01):
+                for _ in range(0 if buffer.status().resident > 2000 else 100):
+                    buffer.write("t", b"x" * 200)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            until(lambda: buffer.status().delivered)
+            browser, looks = LaneBrowser(str(tmp_path / "outbox/main")), 0
+            delivered = buffer.status().delivered
+            while buffer.status().delivered < delivered + 2000 or looks < 20:
+                gaps = [item for item in walk(browser, browser.settled().next, None) if isinstance(item, Gap)]
+                assert gaps == []
+                looks += 1
+            assert mb("export", "outbox").returncode == 0
+        finally:
+            stop.set()
+            writer.join()
 
 
 def test_a_bad_line_ends_an_import_and_it_can_go_on_behind_it(mb: Run, tmp_path: Path) -> None:
