@@ -23,15 +23,18 @@ from mbframework.accounts import accounts_of
 from mbframework.errors import DirectoryError, UnsupportedFormat
 from mbframework.files import Files
 from mbframework.lockfile import is_held
-from mbframework.spool import layout
+from mbframework.spool import frame, layout
 from mbframework.spool.reader import Run, SpoolReader
 from mbframework.spool.seek import SeekSlot
+from mbframework.spool.segment_header import wall_of
 from mbframework.spool.survey import Survey, glance, read_seek
 
 #: Seconds without a heartbeat after which what the engine last said is stale.
 STALE_AFTER = 3.0
 STATES = ("live", "buffering", "draining", "paused", "blocked", "disk-error", "stale", "dead")
 _MAX_STATUS = 1 << 20
+#: Of the status files.
+_SCHEMA = 1
 _LOOKS = 4
 _MAX_NUMBER = 1 << 63
 
@@ -159,8 +162,12 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
     known = _steady(files, path)
     if problems is not None:
         problems.extend(_unreadable(known, name))
-    writer = read_narration(files, os.path.join(path, layout.WRITER_STATUS_FILE))
-    sender = read_narration(files, os.path.join(path, layout.SENDER_STATUS_FILE))
+    (writer, writer_trouble), (sender, sender_trouble) = (
+        _narration(files, os.path.join(path, file)) for file in (layout.WRITER_STATUS_FILE, layout.SENDER_STATUS_FILE)
+    )
+    if problems is not None:
+        told = ((layout.WRITER_STATUS_FILE, writer_trouble), (layout.SENDER_STATUS_FILE, sender_trouble))
+        problems.extend(f"lane {name}: {file} cannot be read: {trouble}" for file, trouble in told if trouble)
     writer_age, sender_age = _age(files, writer), _age(files, sender)
     state = _state(files, path, writer, writer_age, sender, sender_age)
     accounts = accounts_of(known, running=state != "dead")
@@ -190,7 +197,7 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
         resident_bytes=known.waiting_size,
         disk_bytes=known.size,
         segments=known.count,
-        oldest_age_s=oldest_on_disk(files, path, slot) if slot and accounts.spooled else None,
+        oldest_age_s=_oldest(files, path, known, slot) if slot and accounts.spooled else None,
         last_error=blocked or _text(last_error) or None,
         last_error_at=_number(trouble.get("last")) or None,
         failures=int(_number(trouble.get("count")) or 0),
@@ -232,18 +239,37 @@ def _steady(files: Files, path: str) -> Survey:
 
 def read_narration(files: Files, path: str) -> dict[str, Any]:
     """A status file; empty where it is missing, torn, too large or not what it should be."""
+    return _narration(files, path)[0]
+
+
+def _narration(files: Files, path: str) -> tuple[dict[str, Any], str]:
+    """A status file, and what is wrong with it; "" also where there is none."""
     try:
         fd = files.open(path, write=False)
-    except OSError:
-        return {}
+    except FileNotFoundError:
+        return {}, ""
+    except OSError as error:
+        return {}, error.strerror or str(error)
     try:
         raw = files.pread(fd, _MAX_STATUS + 1, 0)
-        facts = json.loads(raw) if len(raw) <= _MAX_STATUS else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
+    except OSError as error:
+        return {}, error.strerror or str(error)
     finally:
         files.close(fd)
-    return _dictionary(facts)
+    if len(raw) > _MAX_STATUS:
+        return {}, f"it is larger than {_MAX_STATUS:,} bytes"
+    try:
+        facts = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}, "it is not JSON; the engine writes it anew when the lane is opened"
+    if not isinstance(facts, dict):
+        return {}, "it is no JSON object; the engine writes it anew when the lane is opened"
+    schema = facts.get("schema")
+    if schema == _SCHEMA:
+        return facts, ""
+    # What a newer release says is taken as far as it is understood.
+    shown = "missing" if schema is None else f"{schema!r:.40}" if isinstance(schema, int | str) else "no number"
+    return facts, f"its schema is {shown}; this release knows {_SCHEMA}"
 
 
 def _state(
@@ -274,6 +300,31 @@ def _speaks(files: Files, narration: dict[str, Any], age: float | None, lock: st
     pid = _pid(narration)
     # A process of another container cannot be seen, but its lock can.
     return (pid is not None and pid > 0 and files.process_exists(pid)) or is_held(files, lock)
+
+
+def _oldest(files: Files, path: str, known: Survey, slot: SeekSlot) -> float | None:
+    """What :func:`oldest_on_disk` says, without listing the directory again where the survey has the segment."""
+    for found in known.segments:
+        header = found.header
+        if found.end is None or not header.first <= slot.next < found.end:
+            continue
+        offset = slot.offset if slot.segment == header.first else layout.FIRST_FRAME
+        try:
+            fd = files.open(os.path.join(path, found.entry.name), write=False)
+        except OSError:
+            break
+        try:
+            begun = frame.read_header(files.pread(fd, frame.HEADER_SIZE, offset), 0, header.salt)
+        except (UnsupportedFormat, OSError):
+            break
+        finally:
+            files.close(fd)
+        if begun is None or not begun.first <= slot.next < begun.first + begun.count:
+            break
+        if header.boot_id == files.boot_id():
+            return max(0.0, (files.boot_ns() - begun.accepted) / 1e9)
+        return max(0.0, (files.wall_ns() - wall_of(header, begun.accepted)) / 1e9)
+    return oldest_on_disk(files, path, slot)
 
 
 def oldest_on_disk(files: Files, path: str, slot: SeekSlot) -> float | None:

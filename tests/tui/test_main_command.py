@@ -12,7 +12,11 @@ import pytest
 from mbframework_fake.provider import FakeProvider
 
 from mbframework import MessageBuffer
+from mbframework.files import Files
+from mbframework.spool.survey import read_seek
+from mbframework.status import oldest_on_disk, read_lane
 from tests.engine.rig import FAST
+from tests.monitor.lanes import make_lane
 
 
 def mbtui(
@@ -106,3 +110,63 @@ def test_a_reader_that_goes_away_is_no_error(failing: Path) -> None:
     finally:
         os.close(write)
     assert done.stderr == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_a_report_that_cannot_be_written_is_one_line(failing: Path) -> None:
+    command = [sys.executable, "-m", "mbtui", "--once", str(failing)]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "mbtui: the report cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("name", ["status.writer.json", "status.sender.json"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("null", "it is no JSON object"),
+        ('{"schema": [[]]}', "its schema is no number"),
+        ("{}", "its schema is missing"),
+        ('{"schema": 1, "mode": "buf', "it is not JSON"),
+        ('{"schema": 99}', "its schema is 99"),
+        ('{"schema": "\\u001b[31m[red]"}', "its schema is"),
+    ],
+)
+def test_a_status_file_that_is_not_what_it_should_be_is_named(
+    failing: Path, name: str, content: str, words: str
+) -> None:
+    (failing / "main" / name).write_text(content)
+    done = mbtui("--once", str(failing))
+    assert f"{name} cannot be read: {words}" in done.stdout
+    assert "200 msgs" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_a_lane_without_status_files_is_no_problem(failing: Path) -> None:
+    for path in (failing / "main").glob("status.*"):
+        path.unlink()
+    assert "cannot be read" not in mbtui("--once", str(failing)).stdout
+
+
+class Counting(Files):
+    """Counts how often a directory is listed."""
+
+    listings = 0
+
+    def list(self, path: str) -> list[str]:
+        self.listings += path.endswith("main")
+        return super().list(path)
+
+
+def test_the_age_of_the_oldest_costs_no_second_listing(tmp_path: Path) -> None:
+    for number, delivered in enumerate((0, 20, 25)):
+        lane = make_lane(tmp_path / str(number), 5, delivered)
+        counting = Counting()
+        status = read_lane(counting, str(lane), "main")
+        assert counting.listings == 1
+        slot = read_seek(counting, str(lane))
+        assert slot is not None
+        expected = oldest_on_disk(counting, str(lane), slot)
+        assert expected is not None
+        assert status.oldest_age_s == pytest.approx(expected, abs=1.0)

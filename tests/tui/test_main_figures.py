@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ from mbtui.past import Past, columns
 from mbtui.pattern import Pattern
 from mbtui.segment_table import columns_for, heading, row_line
 
-from mbframework.monitor import Event, Point
+from mbframework.monitor import Event, Point, Rates
 from tests.tui.scripted import NOW, buffering, lane, live, segments, view
 
 TEXTS = st.text(max_size=60)
@@ -168,6 +169,28 @@ def test_panels_keep_to_their_width_and_to_ascii() -> None:
                 assert all(only_ascii(plain(line)) == plain(line) for line in panel.lines)
 
 
+@pytest.mark.parametrize("seconds", [60.0, 300.0, 3600.0])
+@pytest.mark.parametrize(("burst", "now_in", "peak"), [(9_000.0, 100.0, "9,000"), (9_000.0, 9_500.0, "9,500")])
+def test_the_peak_is_the_most_in_a_second_and_never_below_the_pace(
+    seconds: float, burst: float, now_in: float, peak: str
+) -> None:
+    points = [Point(NOW - at, burst if at == 20 else 100.0, 0.0, 0) for at in range(600, 0, -1)]
+    past = Past()
+    past.add(points)
+    seen = replace(lane(), history=tuple(points), incoming=Rates(now_in, 1.0))
+    for span in (Span(seconds, "5m", points, 2.6), Span(seconds, "5m", past.points(), 13.0, past.peaks())):
+        shown = panels(seen, span, now=NOW, widths=[30] * 4, glyphs=UNICODE)[0]
+        assert plain(shown.lines[2]) == f"peak 5m {peak}"
+
+
+def test_a_moment_that_is_over_is_no_peak_of_the_last_minute() -> None:
+    points = [Point(NOW - at, 9_000.0 if at == 90 else 100.0, 0.0, 0) for at in range(600, 0, -1)]
+    shown = panels(
+        replace(lane(), incoming=None), Span(60.0, "1m", points, 2.6), now=NOW, widths=[30] * 4, glyphs=ASCII
+    )
+    assert plain(shown[0].lines[2]) == "peak 1m 100"
+
+
 def test_hostile_texts_are_escaped_everywhere() -> None:
     evil = "\x1b]0;gotcha\x07[red]\u202e\r\n"
     shown = buffering(last_error=evil, provider=f"x{evil}://", state_reason=evil, mode=evil)
@@ -200,6 +223,25 @@ def test_patterns() -> None:
     assert str(Pattern.parse("!seal")) == "!seal"
     with pytest.raises(ValueError, match="not a regular expression"):
         Pattern.parse("(")
+
+
+@pytest.mark.parametrize(
+    "text", ["(a+)+b", "(a|aa)+$", "(a|A)*(a|b?)+c", "(?:x+x+)+y", ".*.*.*.*b", "(a*){20}", "!(a+)+"]
+)
+def test_a_pattern_that_could_take_hours_is_refused_in_words(text: str) -> None:
+    with pytest.raises(ValueError, match="it would take too long: .*repetition"):
+        Pattern.parse(text)
+
+
+@pytest.mark.parametrize("text", ["a*b", "a.*a.*b", "(a+){3}b", "(a++)+b", "(aa|ba)+c", r"(\d{1,3}\.){3}\d+", "a+"])
+def test_a_pattern_with_repetitions_comes_to_its_end(text: str) -> None:
+    began = time.monotonic()
+    Pattern.parse(text).finds("a" * (1 << 20))
+    assert time.monotonic() - began < 5.0
+
+
+def test_a_pattern_without_repetitions_searches_everything() -> None:
+    assert Pattern.parse("needle|pin").finds("a" * (1 << 20) + "Needle")
 
 
 def test_the_command_line() -> None:

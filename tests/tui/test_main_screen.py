@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from mbtui.themes import OWN
 from textual.color import Color
 
-from mbframework.monitor import Event, View
+from mbframework.monitor import Event, SegmentRow, View
 from tests.tui.scripted import EVENTS, NOW, ScriptedSource, buffering, lane, live, segments, view
 from tests.tui.stage import compare, staged
 
@@ -212,5 +214,55 @@ def test_lanes_that_come_and_go_keep_the_choice() -> None:
             source.views = (view(lane()),)
             stage.app.scout.nudge()
             await stage.until(lambda: "orders/main" in stage.lines[0])
+
+    run(play())
+
+
+class SlowRows:
+    """Segments whose headers are read one chunk at a time, when the test says so."""
+
+    def __init__(self, count: int) -> None:
+        self.inner = segments(count)
+        self.go = threading.Semaphore(0)
+        self.slow = False
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def rows(self, start: int, stop: int) -> list[SegmentRow]:
+        if self.slow and stop - start >= 500:
+            assert self.go.acquire(timeout=20)
+        return self.inner.rows(start, stop)
+
+    def index_of(self, sequence: int) -> int | None:
+        return self.inner.index_of(sequence)
+
+
+def test_a_filter_that_takes_long_says_so_and_the_state_is_still_looked_at() -> None:
+    rows = SlowRows(20_000)
+    source = ScriptedSource((view(lane(rows=rows)),))  # type: ignore[arg-type]
+
+    async def play() -> None:
+        async with staged(source) as stage:
+            rows.slow = True
+            try:
+                await stage.pilot.press("slash", *"sealed")
+                deadline = time.monotonic() + 20
+                while "reading 20,000 headers:" not in stage.text:
+                    assert time.monotonic() < deadline, stage.text
+                    rows.go.release()
+                    await stage.pilot.pause(0.05)
+                assert "filter sealed" in stage.text
+                source.views = (view(buffering(rows=rows)),)
+                while "BUFFERING" not in stage.text:
+                    assert time.monotonic() < deadline, stage.text
+                    rows.go.release()
+                    await stage.pilot.pause(0.05)
+                assert "headers:" in stage.text
+            finally:
+                rows.slow = False
+                rows.go.release(1000)
+            await stage.until_shown("SEGMENTS 19,997 of 20,000")
+            assert "headers:" not in stage.text
 
     run(play())

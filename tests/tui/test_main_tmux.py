@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,16 +26,29 @@ pytestmark = [
 ]
 
 PROMISED_S = 2.0
+#: What the surroundings of the tests may have, and the terminal of a person has not.
+_OURS = ("TMUX", "NO_COLOR", "COLUMNS", "LINES")
 
 
 class Tmux:
     """A tmux server of its own, with ``mbtui`` in it."""
 
-    def __init__(self, folder: Path, *arguments: str, size: tuple[int, int] = (100, 30)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        size: tuple[int, int] = (100, 30),
+        environ: dict[str, str] | None = None,
+    ) -> None:
         self._socket = str(folder / "tmux")
         command = [sys.executable, "-m", "mbtui", *arguments]
-        environ = {name: value for name, value in os.environ.items() if name not in ("TMUX", "NO_COLOR")}
+        environ = {name: value for name, value in os.environ.items() if name not in _OURS} | (environ or {})
         self._run("-f", "/dev/null", "new-session", "-d", "-x", str(size[0]), "-y", str(size[1]), *command, env=environ)
+
+    @property
+    def pid(self) -> int:
+        """The program's process."""
+        return int(self._run("list-panes", "-F", "#{pane_pid}"))
 
     def _run(self, *arguments: str, env: dict[str, str] | None = None) -> str:
         done = subprocess.run(
@@ -68,8 +83,8 @@ class Tmux:
 
 
 @contextmanager
-def in_tmux(folder: Path, *arguments: str) -> Iterator[Tmux]:
-    tmux = Tmux(folder, *arguments)
+def in_tmux(folder: Path, *arguments: str, environ: dict[str, str] | None = None) -> Iterator[Tmux]:
+    tmux = Tmux(folder, *arguments, environ=environ)
     try:
         yield tmux
     finally:
@@ -130,10 +145,12 @@ def test_it_leaves_the_terminal_as_it_was(how: str, tmp_path: Path) -> None:
         eventually(lambda: tmux.ended, "the end of mbtui", 10.0)
 
 
-def test_keys_and_sizes_in_a_real_terminal(tmp_path: Path) -> None:
+#: The second is what some shells export.
+@pytest.mark.parametrize("environ", [{}, {"COLUMNS": "80", "LINES": "24"}], ids=["plain", "sizes in the environment"])
+def test_keys_and_sizes_in_a_real_terminal(environ: dict[str, str], tmp_path: Path) -> None:
     with MessageBuffer(tmp_path / "b", None, mode="always") as buffer:
         buffer.write("t", b"1")
-    with in_tmux(tmp_path, "--ascii", str(tmp_path / "b")) as tmux:
+    with in_tmux(tmp_path, "--ascii", str(tmp_path / "b"), environ=environ) as tmux:
         tmux.shows("SEGMENTS 1")
         assert tmux.screen.isascii()
         tmux.press("?")
@@ -142,3 +159,28 @@ def test_keys_and_sizes_in_a_real_terminal(tmp_path: Path) -> None:
         tmux._run("resize-window", "-x", "50", "-y", "10")
         eventually(lambda: "SEGMENTS" not in tmux.screen, "the small screen")
         tmux.shows("wait 1")
+
+
+def test_the_simulator_has_the_size_of_its_terminal(tmp_path: Path) -> None:
+    with in_tmux(tmp_path, "--simulate", "--ascii", environ={"COLUMNS": "60", "LINES": "12"}) as tmux:
+        tmux.shows("provider up")
+        assert max(len(line) for line in tmux.screen.splitlines()) > 90
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_it_ends_with_its_terminal(attempt: int, tmp_path: Path) -> None:
+    MessageBuffer(tmp_path / "b", None, mode="always").close()
+    with in_tmux(tmp_path, str(tmp_path / "b")) as tmux:
+        tmux.shows("SEGMENTS")
+        process = os.pidfd_open(tmux.pid)
+        try:
+            tmux.press("?")
+        finally:
+            # While it draws.
+            tmux.close()
+            try:
+                assert select.select([process], [], [], 5.0)[0], "mbtui outlives its terminal"
+            finally:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                os.close(process)

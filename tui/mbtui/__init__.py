@@ -1,7 +1,7 @@
 """The command ``mbtui``: the live dashboard of buffers, and one plain report where there is no terminal for it.
 
-Exit status: 0; 1: ``--once`` and a directory could not be read; 2: wrong usage, nothing to look at, or the extra is
-not installed.
+Exit status: 0; 1: ``--once`` and a directory could not be read, or the report not be written; 2: wrong usage, nothing
+to look at, or the extra is not installed; 128 + n: ended by signal n.
 """
 
 from __future__ import annotations

@@ -4,22 +4,18 @@ Promises
 --------
 - The event loop reads no file: :class:`mbtui.scout.Scout` does, on a thread of its own, and what it saw is handed
   over as one message, however much was seen meanwhile.
-- SIGTERM, SIGHUP and Ctrl-C end it with the terminal as it was.
+- Ctrl-C, as a key, ends it; what signals do is said in :mod:`mbtui.departure`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.filter import NoColor
 from textual.message import Message
 from textual.screen import Screen
 
@@ -31,12 +27,10 @@ from mbtui.main_screen import MainScreen
 from mbtui.orders import Ask, Orders, ask_the_engine
 from mbtui.scout import Scout, Sight, Wish
 from mbtui.source import Directories, Source
-from mbtui.themes import OWN, after
+from mbtui.themes import OWN, after, without_colours
 
 if TYPE_CHECKING:
     from mbtui.watcher import Watcher
-
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class DashboardApp(App[int]):
@@ -76,8 +70,7 @@ class DashboardApp(App[int]):
         self.glyphs = ASCII if options.ascii else UNICODE
         self.orders = Orders(self, ask)
         if not options.color:
-            self.no_color = True
-            self._filters.append(NoColor())
+            without_colours(self)
         for theme in OWN:
             self.register_theme(theme)
         self.theme = options.theme if options.theme in self.available_themes else DEFAULT_THEME
@@ -105,19 +98,8 @@ class DashboardApp(App[int]):
         return self.main
 
     def on_mount(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            # Only the main thread of a process takes signals; elsewhere, in a test, somebody else does.
-            with suppress(ValueError, RuntimeError):
-                loop.add_signal_handler(number, self.exit, 0)
         if self.options.theme not in self.available_themes:
             self.say(f"no theme {self.options.theme}; the command palette (ctrl+p) lists them", "warning")
-
-    def on_unmount(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            with suppress(ValueError, RuntimeError):
-                loop.remove_signal_handler(number)
 
     def want(self, wish: Wish) -> None:
         """From now on this is to be seen."""

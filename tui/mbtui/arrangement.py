@@ -52,8 +52,14 @@ class Arrangement:
         self._order: Sequence[int] = range(0)
         self._places: dict[int, int] | None = None
 
-    def of(self, lane: object, table: SegmentTable, order: Order) -> Sequence[int]:
-        """The places of this table's rows in that order."""
+    def of(
+        self, lane: object, table: SegmentTable, order: Order, meanwhile: Callable[[float], object] = lambda _: None
+    ) -> Sequence[int]:
+        """The places of this table's rows in that order.
+
+        :param meanwhile: called again and again while headers are read, with what is done, 0 to 1. What it raises ends
+            the reading.
+        """
         if not order.pattern.filters and order.sort == "segment":
             count = len(table)
             self._key, self._places = None, None
@@ -61,7 +67,7 @@ class Arrangement:
             return self._order
         now = time.monotonic()
         if (lane, order) != self._key or now >= self._made + _KEPT * self._took:
-            self._order = arranged(table, order)
+            self._order = arranged(table, order, meanwhile)
             self._places = {index: place for place, index in enumerate(self._order)}
             self._made, self._took = time.monotonic(), time.monotonic() - now
             self._key = (lane, order)
@@ -100,11 +106,12 @@ class Arrangement:
         return None
 
 
-def arranged(table: SegmentTable, order: Order) -> list[int]:
+def arranged(table: SegmentTable, order: Order, meanwhile: Callable[[float], object] = lambda _: None) -> list[int]:
     """The rows that the filter leaves, in their order."""
     kept: list[tuple[float | str, int]] = []
     key = SORTS[order.sort]
     for start in range(0, len(table), _CHUNK):
+        meanwhile(start / len(table))
         for at, row in enumerate(table.rows(start, start + _CHUNK)):
             if order.pattern.shows(row_text(row)):
                 kept.append((key(row), start + at))

@@ -139,7 +139,7 @@ class MainScreen(Screen[None]):
         self.sight = sight
         if self.is_mounted:
             self._draw()
-            if self._belongs(sight):
+            if self._belongs(sight) and sight.arranged is None:
                 self._follow(sight)
 
     @property
@@ -202,7 +202,8 @@ class MainScreen(Screen[None]):
             self._segments.show(0, 0, [], now)
             self._events.show((), now)
         else:
-            self._segments.show(sight.total, sight.start, list(sight.rows), now)
+            if sight.arranged is None:
+                self._segments.show(sight.total, sight.start, list(sight.rows), now)
             self._events.show(sight.events, now)
         self._title(lane)
 
@@ -214,7 +215,8 @@ class MainScreen(Screen[None]):
         past = self._pasts.get((view.directory, lane.name))
         long = seconds > 600 and past is not None
         points = past.points() if long and past is not None else lane.history
-        span = Span(seconds, name, points, 13.0 if long else 2.6)
+        peaks = [*past.peaks(), *lane.history] if long and past is not None else lane.history
+        span = Span(seconds, name, points, 13.0 if long else 2.6, peaks)
         shown_panels = panels(lane, span, now=now, widths=inner, glyphs=self._app.glyphs)
         for at, (panel, shown) in enumerate(zip(shown_panels, self._panel_views, strict=True)):
             shown.styles.width = widths[at]
@@ -230,7 +232,10 @@ class MainScreen(Screen[None]):
         if lane is not None and sight is not None and self._belongs(sight):
             all_of_them = lane.status.segments
             parts = [f"SEGMENTS {count(sight.total)}"]
-            if order.pattern.filters:
+            if sight.arranged is not None:
+                parts = [f"SEGMENTS reading {count(all_of_them)} headers: {100 * sight.arranged:.0f}%"]
+                parts += [f"filter {order.pattern}"] if order.pattern.filters else []
+            elif order.pattern.filters:
                 parts = [f"SEGMENTS {count(sight.total)} of {count(all_of_them)}", f"filter {order.pattern}"]
         _set_title(self._segments, dot.join(parts))
         pattern = self._events.pattern

@@ -30,12 +30,14 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The time that the sparklines cover: the last ``seconds``, of which ``points`` are known."""
+    """The time that the sparklines cover: the last ``seconds``, of which ``points`` are known. ``peaks``: points of a
+    second each, the ones with the most accepted among them, where ``points`` are of more than a second."""
 
     seconds: float
     name: str
     points: Sequence[Point]
     reach: float
+    peaks: Sequence[Point] = ()
 
 
 def panels(lane: LaneView, span: Span, *, now: float, widths: Sequence[int], glyphs: Glyphs) -> tuple[Panel, ...]:
@@ -51,7 +53,7 @@ def panels(lane: LaneView, span: Span, *, now: float, widths: Sequence[int], gly
 def incoming(lane: LaneView, span: Span, now: float, width: int, glyphs: Glyphs) -> Panel:
     """What the program writes."""
     values = _values(span, lambda point: point.accepted, now, width)
-    peak = max((value for value in values if value is not None), default=None)
+    peak = _peak(lane, span, now)
     lines = (
         _pace(lane.incoming, width, glyphs),
         _labelled("total", count(lane.status.accepted), width),
@@ -154,6 +156,13 @@ def _labelled(label: str, text: str, width: int, ink: Ink = "") -> Line:
     if len(label) + 1 + len(text) > width:
         return ((text, ink),)
     return ((f"{label} ", "dim"), (text, ink))
+
+
+def _peak(lane: LaneView, span: Span, now: float) -> float | None:
+    """The most in a second, never below the present pace; None where nothing is known."""
+    # A point from a moment after the last look belongs to now.
+    known = [point.accepted for point in span.peaks or span.points if now - point.at < span.seconds]
+    return max(known + ([lane.incoming.messages] if lane.incoming is not None else []), default=None)
 
 
 def _values(span: Span, pick: Callable[[Point], float], now: float, width: int) -> list[float | None]:

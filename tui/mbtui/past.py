@@ -61,7 +61,8 @@ class Past:
     """One lane's last hour."""
 
     def __init__(self) -> None:
-        self._steps: dict[int, tuple[Point, int]] = {}
+        #: The mean of each step, how many points it is of, and the one with the most accepted.
+        self._steps: dict[int, tuple[Point, int, Point]] = {}
         self._last = float("-inf")
 
     def add(self, points: Iterable[Point]) -> None:
@@ -72,7 +73,7 @@ class Past:
                 continue
             newest = max(newest, point.at)
             step = int(point.at // _STEP_S)
-            mean, n = self._steps.get(step, (point, 0))
+            mean, n, most = self._steps.get(step, (point, 0, point))
             self._steps[step] = (
                 Point(
                     at=(step + 0.5) * _STEP_S,
@@ -81,6 +82,7 @@ class Past:
                     resident=point.resident,
                 ),
                 n + 1,
+                max(most, point, key=lambda each: each.accepted),
             )
         self._last = newest
         for step in [step for step in self._steps if step < (newest - _KEPT_S) // _STEP_S]:
@@ -89,3 +91,7 @@ class Past:
     def points(self) -> list[Point]:
         """A point every ten seconds, oldest first."""
         return [self._steps[step][0] for step in sorted(self._steps)]
+
+    def peaks(self) -> list[Point]:
+        """Of every ten seconds the point at which the most was accepted, oldest first."""
+        return [self._steps[step][2] for step in sorted(self._steps)]

@@ -1,31 +1,38 @@
-"""A filter as people type it: a regular expression, case ignored, turned round by a ``!`` in front."""
+"""A filter as people type it: a regular expression, case ignored, turned round by a ``!`` in front.
+
+One that could take hours is refused; how much of a long text is searched depends on its repetitions."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+from mbtui.repeats import reach_of
+
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """``active``: rows that it does not find are hidden; otherwise only n and N look for it."""
+    """``active``: rows that it does not find are hidden; otherwise only n and N look for it. ``reach``: characters of a
+    text that are searched, None: all."""
 
     expression: re.Pattern[str] | None = None
     inverted: bool = False
     active: bool = True
+    reach: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
         """The filter that was typed.
 
-        :raises ValueError: it is not a regular expression; the text says what is wrong, and where.
+        :raises ValueError: it is not a regular expression, or would take too long; the text says what is wrong.
         """
         inverted = text.startswith("!")
         expression = text[1:] if inverted else text
         if not expression:
             return cls()
         try:
-            return cls(re.compile(expression, re.IGNORECASE), inverted)
+            compiled = re.compile(expression, re.IGNORECASE)
+            return cls(compiled, inverted, reach=reach_of(expression, compiled.flags))
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
         except (OverflowError, RecursionError):
@@ -33,7 +40,7 @@ class Pattern:
 
     def finds(self, text: str) -> bool:
         """Whether this is one of the rows looked for."""
-        return self.expression is None or (self.expression.search(text) is None) == self.inverted
+        return self.expression is None or (self.expression.search(text[: self.reach]) is None) == self.inverted
 
     def shows(self, text: str) -> bool:
         """Whether this row is shown."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mbframework.monitor import Event, LaneView, SegmentRow, View
 from mbtui.arrangement import Arrangement, Order
@@ -24,6 +24,8 @@ from mbtui.source import Source
 PERIOD_S = 1.0
 LEAST_S = 0.7
 _LONGEST_S = 5.0
+#: And between two words about what takes long.
+_TELL_S = 0.3
 #: The anchor of a cursor that stands on a row which has not come yet.
 NOWHERE = -1
 
@@ -51,8 +53,9 @@ class Wish:
 class Sight:
     """What there is to see, as an answer to ``wish``: the views of all directories, and rows and events of one lane.
 
-    ``total``: rows of the table that the filter leaves; ``cursor``: the row of the anchor; ``found``: the row that
-    was looked for.
+    ``arranged``: where the rows are still being put into the order that was wished for, and none is there yet, how much
+    of that is done, 0 to 1. ``total``: rows of the table that the filter leaves; ``cursor``: the row of the anchor;
+    ``found``: the row that was looked for.
     """
 
     wish: Wish
@@ -65,6 +68,11 @@ class Sight:
     found: int | None = None
     events: tuple[Event, ...] = ()
     fault: str = ""
+    arranged: float | None = None
+
+
+class _Superseded(Exception):
+    """Something else is wanted by now."""
 
 
 class Scout:
@@ -79,6 +87,9 @@ class Scout:
         self._wish = Wish()
         self._wanted = self._nudged = self._stopped = False
         self._arrangement = Arrangement()
+        self._views: tuple[View, ...] = ()
+        self._looks = 0
+        self._due = self._told_at = 0.0
         self._thread = threading.Thread(target=self._run, name="mbtui-scout", daemon=True)
 
     def start(self) -> None:
@@ -116,48 +127,82 @@ class Scout:
             self._thread.join(2.0)
 
     def _run(self) -> None:
-        views: tuple[View, ...] = ()
-        looks, due = 0, 0.0
         while True:
             began = time.monotonic()
-            fault = ""
+            sight: Sight | None
             try:
-                if began >= due:
-                    views = self._source.look()
-                    looks += 1
-                    # Looks that take long make for fewer; the first one, which reads everything, does not count.
-                    took = time.monotonic() - began if looks > 1 else 0.0
-                    due = time.monotonic() + min(_LONGEST_S, max(self._period, 4 * took))
+                self._look_if_due()
                 with self._condition:
                     wish, self._wanted = self._wish, False
-                sight = self._see(wish, views, looks)
+                sight = self._see(wish)
+            except _Superseded:
+                sight = None
             except Exception as error:  # noqa: BLE001 - a fault in here belongs on the screen, which would stand still
-                due = time.monotonic() + self._period
+                self._due = time.monotonic() + self._period
                 fault = f"the directory could not be read: {type(error).__name__}: {error}"
-                sight = Sight(self._wish, looks, views, fault=fault)
-            with self._condition:
-                self._last, tell = sight, self._listener
-            if tell is not None:
-                tell(sight)
+                sight = Sight(self._wish, self._looks, self._views, fault=fault)
+            if sight is not None:
+                self._tell(sight)
             with self._condition:
                 while not (self._stopped or self._wanted):
                     now = time.monotonic()
                     if self._nudged:
                         self._nudged = False
-                        due = min(due, max(now, began + self._least))
-                    if now >= due:
+                        self._due = min(self._due, max(now, began + self._least))
+                    if now >= self._due:
                         break
-                    self._condition.wait(due - now)
+                    self._condition.wait(self._due - now)
                 if self._stopped:
                     break
         self._source.close()
 
-    def _see(self, wish: Wish, views: tuple[View, ...], looks: int) -> Sight:
+    def _look_if_due(self) -> bool:
+        """Look at the source, unless that was done lately."""
+        began = time.monotonic()
+        if began < self._due:
+            return False
+        self._views = self._source.look()
+        self._looks += 1
+        # Looks that take long make for fewer; the first one, which reads everything, does not count.
+        took = time.monotonic() - began if self._looks > 1 else 0.0
+        self._due = time.monotonic() + min(_LONGEST_S, max(self._period, 4 * took))
+        return True
+
+    def _tell(self, sight: Sight) -> None:
+        with self._condition:
+            self._last, tell = sight, self._listener
+        if tell is not None:
+            tell(sight)
+
+    def _meanwhile(self, wish: Wish, done: float) -> None:
+        """While the rows are put into order: show how all is, and how far that is."""
+        with self._condition:
+            if self._stopped or (self._wanted and _table(self._wish) != _table(wish)):
+                raise _Superseded
+        now = time.monotonic()
+        if not self._look_if_due() and now < self._told_at + _TELL_S:
+            return
+        self._told_at = now
+        last = self._last
+        if last is not None and last.arranged is None and _table(last.wish) == _table(wish):
+            # It is done anew: what it was before is still there to see.
+            self._tell(replace(last, looks=self._looks, views=self._views))
+        else:
+            lane = chosen(self._views, wish.directory, wish.lane)
+            events = tuple(self._source.events(lane[0], lane[1].name)) if lane is not None else ()
+            self._tell(Sight(wish, self._looks, self._views, events=events, arranged=done))
+
+    def _see(self, wish: Wish) -> Sight:
+        views, looks = self._views, self._looks
         lane = chosen(views, wish.directory, wish.lane)
         if lane is None:
             return Sight(wish, looks, views)
         directory, view = lane
-        order = self._arrangement.of((directory, view.name), view.segments, wish.order)
+        self._told_at = time.monotonic()
+        order = self._arrangement.of(
+            (directory, view.name), view.segments, wish.order, lambda done: self._meanwhile(wish, done)
+        )
+        views, looks = self._views, self._looks
         anchor = view.status.seek.sequence if wish.anchor is None else wish.anchor
         at = view.segments.index_of(anchor)
         cursor = None if at is None else self._arrangement.place(at)
@@ -181,6 +226,10 @@ class Scout:
             found=found,
             events=tuple(self._source.events(directory, view.name)),
         )
+
+
+def _table(wish: Wish) -> tuple[str, str, Order]:
+    return wish.directory, wish.lane, wish.order
 
 
 def chosen(views: Sequence[View], directory: str, lane: str) -> tuple[str, LaneView] | None:

@@ -14,6 +14,7 @@ Create and close it on the event loop. Sequences count in the lane; times are wa
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ Row = Entry | Gap
 
 #: Messages looked at between two looks at whether the search goes on.
 _STRIDE = 1_000
+#: And seconds, for a pattern that takes long.
+_STRIDE_S = 0.2
 #: Bytes of each value that a search looks at.
 _SEARCHED = 1 << 20
 #: Of a header's value, and headers of a message, that are kept for the screen.
@@ -241,9 +244,12 @@ class SegmentSource:
             rows = self._browser.page(at, min(_STRIDE, stop - at), value_limit=_SEARCHED)
             after = _last(rows[-1]) + 1 if rows else stop
         low, high = min(at, stop), max(at, stop)
+        until = time.monotonic() + _STRIDE_S
         for row in rows:
             if isinstance(row, Entry) and low <= row.sequence < high and finds(pattern, row.topic, row.key, row.value):
                 return row.sequence, after
+            if time.monotonic() > until:
+                return None, max(stop, _first(row)) if at > stop else min(stop, _last(row) + 1)
         return None, after
 
 

@@ -11,25 +11,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import errno
 import os
-import signal
 import sys
-import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
 
 from mbframework.cli.terminal import narrate, printable
 from mbframework.errors import MessageBufferError
+from mbtui.departure import Departure, departing
+from mbtui.terminal import measure_it
 
-if TYPE_CHECKING:
-    from textual.app import App
-
-    from mbtui.simulation import Simulation
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: In the first moments something is to be seen.
 FIRST_PACE = 500.0
 
@@ -43,72 +34,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not _has_screen():
         narrate("the simulator needs a terminal for its input and output; without one, `mb demo` shows an outage")
         return 2
-    if given.no_color:
-        os.environ["NO_COLOR"] = "1"
+    measure_it(os.environ)
 
     from mbtui.simulation import Simulation
     from mbtui.simulator_screen import SimulatorApp
 
-    ended: list[int] = []
+    departure = Departure()
     try:
         with (
-            _signals(ended),
+            departure,
             Simulation(given.provider, pace=given.pace, mode=given.mode, message_size=given.message_size) as simulation,
         ):
             theme = "textual-light" if given.light else "textual-dark"
-            asyncio.run(_run(SimulatorApp(simulation, ascii=given.ascii, theme=theme), simulation, ended))
+            color = not given.no_color and not os.environ.get("NO_COLOR")
+            app = SimulatorApp(simulation, color=color, ascii=given.ascii, theme=theme)
+            asyncio.run(departing(app, departure, simulation.close))
             status = simulation.picture.status
     except MessageBufferError as error:
         narrate(f"the simulator cannot begin: {printable(str(error))}")
         return 2
-    if ended:
-        return 128 + ended[0]
+    if departure.number:
+        return 128 + departure.number
     print(
         f"accepted {status.accepted:,} messages, delivered {status.delivered:,}, pruned {status.pruned:,}, "
         f"lost {status.lost:,}, waiting {status.resident:,}; the buffer is removed"
     )
     return 0
-
-
-async def _run(app: App[Any], simulation: Simulation, ended: list[int]) -> None:
-    """The app, until it is quit or a signal comes; one that came before it began counts, too."""
-    loop = asyncio.get_running_loop()
-
-    def end(number: int) -> None:
-        ended.append(number)
-        if _terminal_gone():
-            # The screen library would wait for what it writes to be taken.
-            simulation.close()
-            os._exit(128 + number)
-        app.exit()
-
-    if not ended:
-        for number in SIGNALS:
-            loop.add_signal_handler(number, end, number)
-        await app.run_async()
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
-            signal.signal(number, lambda late, _: ended.append(late))
-
-
-@contextlib.contextmanager
-def _signals(ended: list[int]) -> Iterator[None]:
-    """Inside, a signal is noted and interrupts nothing: opening and closing take a moment and come to their end."""
-    former = {number: signal.signal(number, lambda late, _: ended.append(late)) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-def _terminal_gone() -> bool:
-    """Whether there was a terminal and it was closed."""
-    try:
-        termios.tcgetattr(sys.__stdin__.fileno() if sys.__stdin__ else 0)
-    except termios.error as error:
-        return bool(error.args[0] == errno.EIO)
-    return False
 
 
 def _has_screen() -> bool:

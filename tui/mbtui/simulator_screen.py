@@ -28,6 +28,7 @@ from mbtui.glyphs import ASCII, UNICODE
 from mbtui.lines_view import LinesView
 from mbtui.simulation import BATCH_MESSAGES, LOOK_EVERY_S, MODES, Mode, Simulation
 from mbtui.slider import LogScale, Slider
+from mbtui.themes import without_colours
 
 PACE = LogScale(1, 20_000, 44)
 DELAY_MS = LogScale(1, 5_000, 38)
@@ -48,8 +49,12 @@ class SimulatorApp(App[None]):
         Binding("q,ctrl+c", "quit", "Quit", key_display="q"),
     ]
 
-    def __init__(self, simulation: Simulation, *, ascii: bool = False, theme: str = "textual-dark") -> None:
+    def __init__(
+        self, simulation: Simulation, *, color: bool = True, ascii: bool = False, theme: str = "textual-dark"
+    ) -> None:
         super().__init__()
+        if not color:
+            without_colours(self)
         self.simulation = simulation
         self.glyphs = ASCII if ascii else UNICODE
         self._theme = theme

@@ -22,10 +22,15 @@ def found() -> tuple[str, ...]:
 
 
 def live(options: Options, directories: tuple[str, ...]) -> int:
-    """The screen, until the person leaves it."""
+    """The screen, until the person leaves it, or a signal n ends it: 128 + n."""
+    import asyncio
+
+    from mbtui.departure import Departure, departing
     from mbtui.scout import Scout
     from mbtui.source import Directories
+    from mbtui.terminal import measure_it
 
+    measure_it(os.environ)
     # It reads while the application is being imported, which takes about as long.
     scout = Scout(Directories(directories))
     scout.start()
@@ -34,12 +39,13 @@ def live(options: Options, directories: tuple[str, ...]) -> int:
 
         app = DashboardApp(replace(options, directories=directories), scout=scout)
         try:
-            app.run()
+            with Departure() as departure:
+                asyncio.run(departing(app, departure))
         finally:
             app.stop()
     finally:
         scout.stop()
-    return app.return_code or 0
+    return 128 + departure.number if departure.number else app.return_code or 0
 
 
 #: Seconds between the two looks that a pace takes.
@@ -56,7 +62,7 @@ def _look(monitor: Monitor) -> View:
 
 
 def once(options: Options, directories: tuple[str, ...]) -> int:
-    """One report on stdout. 1: a directory could not be read."""
+    """One report on stdout. 1: a directory could not be read, or the report not be written."""
     from mbframework.monitor import Monitor
     from mbtui.glyphs import ASCII, UNICODE, only_ascii
     from mbtui.report import report
@@ -76,9 +82,12 @@ def once(options: Options, directories: tuple[str, ...]) -> int:
             for line in report(view, events, now=time.time(), glyphs=ASCII if options.ascii else UNICODE):
                 print(only_ascii(line) if options.ascii else line)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read has gone: what the interpreter still holds must not fail again at its end.
+    except OSError as error:
+        # What the interpreter still holds must not fail again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"mbtui: the report cannot be written: {error.strerror or error}", file=sys.stderr)
+            return 1
     except KeyboardInterrupt:
         return 130
     return status

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from textual.app import App
+from textual.filter import NoColor
 from textual.theme import Theme
 
 OKABE_ITO_DARK = Theme(
@@ -56,3 +60,9 @@ CYCLE = ("okabe-ito-dark", "okabe-ito-light", "textual-dark", "textual-light", "
 def after(theme: str) -> str:
     """The next one in the cycle."""
     return CYCLE[(CYCLE.index(theme) + 1) % len(CYCLE)] if theme in CYCLE else CYCLE[0]
+
+
+def without_colours(app: App[Any]) -> None:
+    """Let an app that is not running yet send no colour at all; the library by itself would send greys."""
+    app.no_color = True
+    app._filters.append(NoColor())  # noqa: SLF001  (there is no other way to them)
