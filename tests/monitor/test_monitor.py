@@ -346,7 +346,7 @@ def test_hostile_status_files_cost_what_they_told(tmp_path: Path, name: str, con
         for _ in range(2):
             view = monitor.look()
             assert view.error == ""
-        assert [name in problem for problem in view.problems] == [True]
+            assert [name in problem for problem in view.problems] == [True]
             assert view.lanes[0].status.resident == 15
             assert view.lanes[0].verdict.kind == "dead"
             assert view.lanes[0].total_size is None
