@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import random
 from collections.abc import Callable
@@ -212,6 +211,5 @@ def test_any_history_keeps_the_promises() -> None:
         phases=[Phase.generate, Phase.shrink],
         print_blob=True,
     )
-    logging.getLogger("mbframework").setLevel(logging.ERROR)
     with no_defects():
         run_state_machine_as_test(Histories, settings=profile)

@@ -114,7 +114,7 @@ def by_java(broker: KafkaBroker, topic: str) -> list[Read]:
         *(
             "--from-beginning",
             "--timeout-ms",
-            "30000",
+            "60000",
             "--max-messages",
             str(COUNT),
             "--consumer-property",
@@ -123,7 +123,7 @@ def by_java(broker: KafkaBroker, topic: str) -> list[Read]:
     ]
     for each in properties:
         command += ["--property", each]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=90)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=100)
 
     def value(raw: bytes) -> bytes | None:
         return None if raw == b"\x03" else raw
