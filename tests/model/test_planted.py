@@ -120,7 +120,6 @@ BUGS: list[Bug] = [
 
 @pytest.mark.parametrize(("script", "places"), [bug[1:] for bug in BUGS], ids=[bug[0] for bug in BUGS])
 def test_it_is_caught(script: Script, places: list[Place]) -> None:
-    logging.getLogger("mbframework").setLevel(logging.CRITICAL)
     options = next(options for each, options in scripts.SCRIPTS if each is script)
     with ExitStack() as stack:
         for owner, name, changes in places:
