@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mbframework.buffer import MessageBuffer
+from mbframework.config import Mode
 from mbframework.errors import BufferFull, NotAccepted
 from mbframework.intake import Data, Headers
 from mbframework.lane import Lane
@@ -189,7 +190,7 @@ class AsyncMessageBuffer:
         """As :meth:`MessageBuffer.sync`."""
         await asyncio.to_thread(self.buffer.sync)
 
-    async def set_mode(self, mode: Literal["block", "raise", "buffer", "always"]) -> None:
+    async def set_mode(self, mode: Mode) -> None:
         """As :meth:`MessageBuffer.set_mode`."""
         await asyncio.to_thread(self.buffer.set_mode, mode)
 

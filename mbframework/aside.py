@@ -14,22 +14,26 @@ from typing import Any
 from mbframework.channel import size_of
 from mbframework.errors import NotAccepted
 from mbframework.patience import WouldWait
+from mbframework.wakeup import Wakeup
 
 _log = logging.getLogger("mbframework")
 
 
 class PutAside:
-    """The calls that wait: a method of the lane that takes ``wait``, and its arguments."""
+    """The calls that wait: a method of the lane that takes ``wait``, and its arguments. ``chores`` wakes the
+    housekeeper."""
 
-    def __init__(self) -> None:
+    def __init__(self, chores: Wakeup) -> None:
+        self._chores = chores
         self._calls: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._calls)
 
     def add(self, method: Callable[..., object], *arguments: object) -> None:
-        """Put a call aside. Any thread, in the middle of anything."""
+        """Put a call aside, and wake the housekeeper. Any thread, in the middle of anything."""
         self._calls.append((method, arguments))
+        self._chores.set()
 
     def accept(self) -> None:
         """Make the calls, in order, as far as that goes without waiting. The housekeeper's thread."""

@@ -20,10 +20,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mbframework.admission import MEMORY_ONLY
-from mbframework.config import Config
+from mbframework.config import Config, Mode
 from mbframework.engine import Engine
 from mbframework.errors import BufferClosed, CloseIncomplete, ConfigurationError, MessageError, Undelivered
 from mbframework.files import Files
@@ -170,6 +170,8 @@ class MessageBuffer:
             self._start(engine)
         except BaseException:
             _open_buffers.pop(self, None)
+            # The next use tries again.
+            self._engine = None
             raise
         _install_exit()
         return engine
@@ -323,7 +325,7 @@ class MessageBuffer:
         """
         self._living().sync()
 
-    def set_mode(self, mode: Literal["block", "raise", "buffer", "always"]) -> None:
+    def set_mode(self, mode: Mode) -> None:
         """Change what ``write()`` does about provider trouble.
 
         :raises ConfigurationError: there is no such mode.

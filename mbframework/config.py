@@ -46,6 +46,7 @@ from mbframework.errors import ConfigurationError, PluginError
 from mbframework.units import GiB, KiB, MiB, format_size, format_time
 
 Mode = Literal["block", "raise", "buffer", "always"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 OnFull = Literal["prune", "block", "reject"]
 Fsync = Literal["always", "interval", "never"]
 CatchUp = Literal["ramp", "full"]
@@ -306,6 +307,11 @@ class Config:
         """
         current: dict[str, object] = {name: getattr(self, name) for name in OPTIONS}
         return self._merged(Layer(current, names=self._labels), config_sources.from_mapping(changes, OPTIONS))
+
+    @property
+    def status_file_mode(self) -> int:
+        """Of what a process narrates: its own to write, the group's to read where it may read the directory."""
+        return 0o600 | (self.dir_mode & 0o040)
 
     @contextmanager
     def naming_provider(self) -> Iterator[None]:

@@ -169,7 +169,7 @@ class Engine:
             logs.append(self.sender_events)
         #: Appends what lingers in time.
         self.linger = LingerClock(self.lane) if config.linger else None
-        mode = 0o600 | (config.dir_mode & 0o040)
+        mode = config.status_file_mode
         history: dict[Ring, Callable[[], Sequence[int]]] = {
             Ring(files, self.path, WRITER_FILE, mode): self.narrator.written
         }

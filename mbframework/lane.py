@@ -101,8 +101,6 @@ class Lane:
 
         #: The threads that are within a write.
         self._inside: set[int] = set()
-        #: Writes that interrupted another one.
-        self.aside = PutAside()
         self._holds_lock: Callable[[], bool] = lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
         #: True where a write must look at more than whether the lane is live.
         self._special = False
@@ -120,6 +118,8 @@ class Lane:
         self.sleeping = False
         self.wake = Wakeup()
         self.chores = Wakeup()
+        #: Writes that interrupted another one.
+        self.aside = PutAside(self.chores)
         #: Set when messages begin to linger.
         self.gathering = Wakeup()
         #: Called with (before, after, reason) under the lock when the lane leaves or enters live.
@@ -149,7 +149,6 @@ class Lane:
         ident = get_ident()
         if ident in self._inside or self._holds_lock():
             self.aside.add(self.write, item, raw_topic, size)
-            self.chores.set()
             return 0
         patience: Patience | None = None
         try:
@@ -185,7 +184,6 @@ class Lane:
         ident = get_ident()
         if ident in self._inside or self._holds_lock():
             self.aside.add(self.write_many, items, size)
-            self.chores.set()
             return range(0)
         if not items:
             return range(self._next, self._next)

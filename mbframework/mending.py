@@ -9,6 +9,7 @@ from mbframework.files import Files
 from mbframework.ledger import Ledger
 from mbframework.spool import head, recovery
 from mbframework.spool.headfile import HeadFile
+from mbframework.spool.recovery import Recovered
 from mbframework.spool.runs import Runs
 from mbframework.spool.survey import survey
 
@@ -26,9 +27,13 @@ def mend(files: Files, lane_path: str, buffer_id: bytes) -> list[str] | None:
     begun = recovery.recover(files, lane_path, buffer_id=buffer_id, run=run, boot_id=boot_id)
     Runs(files, lane_path).add(run, begun.head.next)
     Ledger.open(files, lane_path, begun.seek, begun.seek_slot, exists=before.seek is not None).close()
-    head_file = HeadFile.begin(
-        files, lane_path, begun.head, begun.head_slot, exists=before.head is not None, mapped=False
-    )
+    close_in_order(files, lane_path, begun)
+    return begun.notes
+
+
+def close_in_order(files: Files, lane_path: str, begun: Recovered) -> None:
+    """Leave a recovered lane as its writer would at its end. Raises OSError."""
+    head_file = HeadFile.begin(files, lane_path, begun.head, begun.head_slot, exists=begun.head_exists, mapped=False)
     try:
         for found in begun.unsynced:
             recovery.finish_seal(files, lane_path, found)
@@ -38,4 +43,3 @@ def mend(files: Files, lane_path: str, buffer_id: bytes) -> list[str] | None:
         head_file.sync()
     finally:
         head_file.close()
-    return begun.notes

@@ -26,12 +26,12 @@ from mbframework.errors import BufferLocked, DirectoryError
 from mbframework.files import Files
 from mbframework.ledger import Ledger
 from mbframework.lockfile import LockFile, describe, holder
+from mbframework.mending import close_in_order
 from mbframework.piece import Piece
 from mbframework.salvage import first_of, header_of
 from mbframework.scan import Hole, Scan
 from mbframework.shelf import Shelf
-from mbframework.spool import head, layout, recovery
-from mbframework.spool.headfile import HeadFile
+from mbframework.spool import layout, recovery
 from mbframework.spool.index import Entry, SegmentIndex
 from mbframework.spool.runs import Runs
 from mbframework.spool.segment_header import SegmentHeader, end_before
@@ -349,16 +349,7 @@ class _LaneRepair:
         begun.head.ordinal -= missing
         begun.head.lost_linger += missing - twice
         begun.head.accepted -= twice
-        for found in begun.unsynced:
-            recovery.finish_seal(files, path, found)
-        head_file = HeadFile.begin(files, path, begun.head, begun.head_slot, exists=begun.head_exists, mapped=False)
-        try:
-            begun.head.generation += 1
-            begun.head.flags = head.CLEAN
-            head_file.publish(begun.head.pack())
-            head_file.sync()
-        finally:
-            head_file.close()
+        close_in_order(files, path, begun)
 
 
 def _clipped(damage: Damage, begin: int) -> list[Damage]:

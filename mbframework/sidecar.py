@@ -211,7 +211,7 @@ class DrainedLane:
             notify=lambda: self.reporter.notify(), barred=directory.barred,
             paused=pause.read(files, self.path) is not None,
         )  # fmt: skip
-        mode = 0o600 | (config.dir_mode & 0o040)
+        mode = config.status_file_mode
         self.control = clerk.of_sidecar(files, self)
         self.reporter = Reporter(
             files=files, interval=config.status_interval, state=self.state,

@@ -3,7 +3,6 @@ what the tests need is not optional."""
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import sys
@@ -13,6 +12,8 @@ from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 import pytest
+
+from mbframework.testing.descriptors import open_descriptors
 
 #: Seconds that a closed thread or file has to go away.
 GRACE_S = 3.0
@@ -52,16 +53,10 @@ def _ends_with_test(thread: threading.Thread) -> bool:
 
 def _open_files() -> set[tuple[int, str]]:
     """The open descriptors and what they lead to; empty where the system does not tell."""
-    found = set()
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir("/proc/self/fd"):
-            # The descriptor of this very listing is gone again.
-            with contextlib.suppress(FileNotFoundError):
-                found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
     # multiprocessing starts its resource tracker once and keeps it.
     tracker = sys.modules.get("multiprocessing.resource_tracker")
     kept = None if tracker is None else tracker._resource_tracker._fd
-    return {(number, target) for number, target in found if number != kept}
+    return {(number, target) for number, target in open_descriptors() if number != kept}
 
 
 #: Servers and programs that `.ci/run` installs, as reasons for a skip name them.

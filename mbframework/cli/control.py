@@ -19,6 +19,7 @@ from mbframework.cli.confirmation import confirm, yes_option
 from mbframework.cli.options import directory_argument
 from mbframework.cli.reason import reason
 from mbframework.cli.terminal import narrate, plural
+from mbframework.config import MODES
 from mbframework.control import ControlError, ask
 from mbframework.errors import ConfigurationError, DirectoryError, MessageBufferError
 from mbframework.files import Files
@@ -26,8 +27,6 @@ from mbframework.lockfile import describe, holder, is_held
 from mbframework.spool import layout
 from mbframework.status import read
 from mbframework.units import parse_time
-
-MODES = ("block", "raise", "buffer", "always")
 
 lane_option = click.option("--lane", metavar="NAME", help="That lane only.  [default: all lanes]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -70,4 +70,3 @@ METRICS = (
 
 #: The values of ``reason``: fields of LaneStatus, which with what is delivered and what waits make up what is accepted.
 REASONS = ("pruned", "expired", "dead", "purged", "lost_live", "lost_linger", "lost_disk", "returned")
-MODES = ("block", "raise", "buffer", "always")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from mbframework.config import MODES
 from mbframework.metrics import catalogue
-from mbframework.metrics.catalogue import METRICS, MODES, REASONS, Metric
+from mbframework.metrics.catalogue import METRICS, REASONS, Metric
 from mbframework.printable import printable
 from mbframework.status import STATES, LaneStatus
 

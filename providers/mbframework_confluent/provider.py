@@ -22,13 +22,22 @@ from contextlib import contextmanager
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
+from mbframework.deadline import Deadline
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
 from mbframework.provider import Context, Provider
 from mbframework_confluent import ConfluentOptions
 from mbframework_confluent.connection import Connection, NotKnown
-from mbframework_confluent.outcome import Answer, Blocked, NotWritten, Outcome, Refused, TooLarge, judge
-from mbframework_confluent.patience import Patience
+from mbframework_confluent.outcome import (
+    Answer,
+    Blocked,
+    NotAcknowledged,
+    NotWritten,
+    Outcome,
+    Refused,
+    TooLarge,
+    judge,
+)
 from mbframework_confluent.placement import Partitions, illegal, place
 from mbframework_confluent.settings import producer_settings
 
@@ -121,10 +130,10 @@ class ConfluentProvider(Provider):
                 if self._closed.is_set():
                     self._drop()
 
-    def _patience(self, timeout_s: float) -> Patience:
-        return Patience(timeout_s, self._context.stopping, self._closed)
+    def _patience(self, timeout_s: float) -> Deadline:
+        return Deadline(timeout_s, self._context.stopping, self._closed)
 
-    def _connect(self, patience: Patience) -> Connection:
+    def _connect(self, patience: Deadline) -> Connection:
         if self._connection is not None:
             return self._connection
         if self._closed.is_set():
@@ -205,7 +214,7 @@ class ConfluentProvider(Provider):
         with self._using():
             self._send(batch, self._patience(self._options.send_timeout))
 
-    def _send(self, batch: Batch, patience: Patience) -> None:
+    def _send(self, batch: Batch, patience: Deadline) -> None:
         rejected = self._oversized(batch)
         partitions, misplaced = self._place(batch, patience)
         rejected = misplaced | rejected
@@ -240,7 +249,7 @@ class ConfluentProvider(Provider):
                 rejected[index] = f"{size} bytes; max_request_size lets {limit} through"
         return rejected
 
-    def _place(self, batch: Batch, patience: Patience) -> tuple[list[int], dict[int, str]]:
+    def _place(self, batch: Batch, patience: Deadline) -> tuple[list[int], dict[int, str]]:
         """The partition of every message, and those that have no place. Waits for unknown topics."""
         connection = self._connect(patience)
         topics = dict.fromkeys(batch.topics)
@@ -255,7 +264,7 @@ class ConfluentProvider(Provider):
             misplaced |= {i: wrong[topic] for i, topic in enumerate(batch.topics) if topic in wrong}
         return placed, misplaced
 
-    def _partitions(self, connection: Connection, topic: str, patience: Patience) -> Partitions:
+    def _partitions(self, connection: Connection, topic: str, patience: Deadline) -> Partitions:
         limit = patience.at_most(self._options.connect_timeout)
         unknown = False
         while True:
@@ -292,7 +301,7 @@ class ConfluentProvider(Provider):
 
     def _settle(
         self, batch: Batch, indices: Sequence[int], partitions: Sequence[int], rejected: dict[int, str],
-        patience: Patience,
+        patience: Deadline,
     ) -> Outcome:  # fmt: skip
         """Deliver what can be delivered of ``indices``, and add to ``rejected`` what the broker refuses.
 
@@ -339,7 +348,7 @@ class ConfluentProvider(Provider):
         return True
 
     def _deliver(
-        self, batch: Batch, indices: Sequence[int], partitions: Sequence[int], patience: Patience
+        self, batch: Batch, indices: Sequence[int], partitions: Sequence[int], patience: Deadline
     ) -> dict[int, Answer]:
         """One attempt: what was not acknowledged, and why."""
         try:
@@ -349,7 +358,7 @@ class ConfluentProvider(Provider):
             return dict.fromkeys(indices, NotWritten(str(error)))
         try:
             connection.hand_over(batch, indices, partitions)
-            errors = connection.settle(indices, patience.left, patience.error)
+            errors = connection.settle(indices, patience.left, lambda: NotAcknowledged(patience.why()))
         except BaseException:
             # It holds messages that would still go out.
             self._drop()

@@ -24,6 +24,7 @@ import kafka
 from kafka import errors as kafka_errors
 from kafka.util import ensure_valid_topic_name
 
+from mbframework.deadline import Deadline
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
 from mbframework.provider import Context, Provider
@@ -39,8 +40,6 @@ from mbframework_kafka.settings import producer_settings
 _OVERHEAD = 128
 #: Bytes; messages above it are found one by one.
 _SMALLEST_LEARNED = 4_096
-#: Seconds that acknowledgements have left to come once the buffer is closing.
-_STOPPING_GRACE_S = 2.0
 #: Seconds between looks at whether to go on waiting.
 _LOOK_S = 0.1
 
@@ -196,7 +195,7 @@ class KafkaProvider(Provider):
         :raises SendFailed: ``undelivered`` are a suffix of each partition; ``uncertain`` after a timeout.
         :raises ProviderUnusable: a topic is unknown, or we may not write, and nothing was delivered.
         """
-        patience = _Patience(self._options.send_timeout, self._context.stopping, self._closed)
+        patience = Deadline(self._options.send_timeout, self._context.stopping, self._closed)
         rejected = self._oversized(batch)
         partitions, misplaced = self._place(batch, patience)
         rejected.update({index: why for index, why in misplaced.items() if index not in rejected})
@@ -231,7 +230,7 @@ class KafkaProvider(Provider):
                 rejected[index] = f"{size} bytes; max_request_size lets {limit} through"
         return rejected
 
-    def _place(self, batch: Batch, patience: _Patience) -> tuple[list[int], dict[int, str]]:
+    def _place(self, batch: Batch, patience: Deadline) -> tuple[list[int], dict[int, str]]:
         """The partition of every message, and those that have no place. Waits for unknown topics."""
         connection = self._connect()
         partitions: dict[str, list[int]] = {}
@@ -253,7 +252,7 @@ class KafkaProvider(Provider):
             misplaced |= {i: illegal[topic] for i, topic in enumerate(batch.topics) if topic in illegal}
         return placed, misplaced
 
-    def _partitions(self, connection: Connection, topic: str, patience: _Patience) -> list[int]:
+    def _partitions(self, connection: Connection, topic: str, patience: Deadline) -> list[int]:
         deadline = time.monotonic() + self._options.connect_timeout
         while True:
             try:
@@ -286,7 +285,7 @@ class KafkaProvider(Provider):
 
     def _settle(
         self, batch: Batch, indices: Sequence[int], partitions: Sequence[int], rejected: dict[int, str],
-        patience: _Patience,
+        patience: Deadline,
     ) -> Outcome:  # fmt: skip
         """Deliver what can be delivered of ``indices``, and add to ``rejected`` what the broker refuses.
 
@@ -321,7 +320,7 @@ class KafkaProvider(Provider):
             waiting += [later for later in reversed(again) if later]
         return Outcome()
 
-    def _deliver(self, batch: Batch, indices: Sequence[int], partitions: Sequence[int], patience: _Patience) -> Answers:
+    def _deliver(self, batch: Batch, indices: Sequence[int], partitions: Sequence[int], patience: Deadline) -> Answers:
         """One attempt."""
         answers = Answers()
         try:
@@ -347,13 +346,15 @@ class KafkaProvider(Provider):
             if _wait(receipt, connection, patience):
                 receipt.tell(answers)
             else:
-                answers.errors.update(dict.fromkeys(receipt.indices, connection.refusal() or patience.error()))
+                answers.errors.update(
+                    dict.fromkeys(receipt.indices, connection.refusal() or NotAcknowledged(patience.why()))
+                )
         for topic, size in answers.too_large.items():
             self._learned[topic] = max(size // 2, _SMALLEST_LEARNED)
         return answers
 
 
-def _wait(receipt: Receipt, connection: Connection, patience: _Patience) -> bool:
+def _wait(receipt: Receipt, connection: Connection, patience: Deadline) -> bool:
     """Whether the answer came before there was no use or no time left to wait for it."""
     timeout = 0.0
     while not receipt.wait(timeout):
@@ -365,31 +366,3 @@ def _wait(receipt: Receipt, connection: Connection, patience: _Patience) -> bool
 
 def _longest(column: Sequence[bytes | None]) -> int:
     return max(map(len, filter(None, column)), default=0)
-
-
-class _Patience:
-    """How long ``send()`` may still wait: until its deadline, less once the buffer is closing, none once closed."""
-
-    def __init__(self, timeout_s: float, stopping: Event, closed: Event) -> None:
-        self._timeout_s = timeout_s
-        self._deadline = time.monotonic() + timeout_s
-        self._stopping = stopping
-        self._hurried = False
-        self._closed = closed
-
-    def left(self) -> float:
-        """Seconds; 0.0 when there are none."""
-        if self._closed.is_set():
-            return 0.0
-        now = time.monotonic()
-        if self._stopping.is_set() and not self._hurried:
-            self._hurried = True
-            self._deadline = min(self._deadline, now + _STOPPING_GRACE_S)
-        return max(0.0, self._deadline - now)
-
-    def error(self) -> NotAcknowledged:
-        """Why the wait ended."""
-        if self._closed.is_set():
-            return NotAcknowledged("closed before the broker acknowledged them")
-        within = "before the buffer closed" if self._hurried else f"within {self._timeout_s:g} s"
-        return NotAcknowledged(f"the broker did not acknowledge them {within}")

@@ -305,6 +305,35 @@ def test_what_is_written_at_once_is_meant_for_the_new_destination(tmp_path: Path
             assert buffer.status().failures == 0
 
 
+def test_a_child_that_got_no_threads_tries_again_at_its_next_use(tmp_path: Path) -> None:
+    text = """
+import warnings
+warnings.simplefilter("ignore")
+from mbframework.errors import MessageBufferError
+buffer = MessageBuffer(sys.argv[1], "file:" + sys.argv[1] + "-{lane}.jsonl", **FAST)
+child = os.fork()
+if child == 0:
+    start = threading.Thread.start
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+    threading.Thread.start = refuse
+    try:
+        buffer.write("t", "1")
+    except MessageBufferError:
+        threading.Thread.start = start
+    buffer.write("t", "2")
+    buffer.close()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+buffer.close()
+print("done", flush=True)
+"""
+    with program(text, tmp_path / "b") as forking:
+        assert forking.line() == "done"
+        assert forking.end() == (0, "", "")
+    assert sum(lane.delivered for lane in read_status(tmp_path / "b").lanes) == 1
+
+
 @pytest.mark.parametrize("spare", range(4))
 def test_where_no_more_threads_can_be_started_nothing_is_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: int

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from mbframework.metrics.catalogue import METRICS, MODES, REASONS
+from mbframework.config import MODES
+from mbframework.metrics.catalogue import METRICS, REASONS
 from mbframework.status import STATES
 from tests.test_docs import rows, section
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Message, Position, pack_headers
+from mbframework.message import Batch, Message
 from mbframework.provider import Context
+from mbframework.testing.conformance import letters
 
 RUN = b"r" * 16
 ROOT = Path(__file__).parents[2]
@@ -22,17 +23,7 @@ def context(lane: str = "main", buffer_id: str = "b" * 32) -> Context:
 
 def batch_of(messages: Sequence[Message], run: bytes = RUN) -> Batch:
     """A batch that holds these messages, at least one."""
-    return Batch(
-        sequences=[m.sequence for m in messages],
-        topics=[m.topic for m in messages],
-        keys=[m.key for m in messages],
-        values=[m.value for m in messages],
-        header_blocks=[pack_headers(m.headers) if m.headers else None for m in messages],
-        timestamps=[NO_TIMESTAMP if m.timestamp is None else m.timestamp for m in messages],
-        partitions=[NO_PARTITION if m.partition is None else m.partition for m in messages],
-        accepted=[m.accepted for m in messages],
-        position=Position(messages[-1].sequence + 1, run),
-    )
+    return letters.batch_of(messages, run=run)
 
 
 def make_batch(first: int, count: int, *, run: bytes = RUN, size: int = 0) -> Batch:

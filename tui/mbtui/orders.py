@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mbframework.config import MODES
 from mbframework.errors import MessageBufferError
 from mbframework.files import Files
 from mbframework.monitor import LaneView
@@ -21,7 +22,6 @@ from mbtui.ink import clean
 if TYPE_CHECKING:
     from mbtui.app import DashboardApp
 
-MODES = ("block", "raise", "buffer", "always")
 Ask = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 
 

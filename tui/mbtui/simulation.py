@@ -25,6 +25,7 @@ from typing import Literal, Self
 from mbframework_fault.provider import FaultProvider
 
 from mbframework.buffer import MessageBuffer
+from mbframework.config import Mode
 from mbframework.errors import BufferClosed, CloseIncomplete, MessageBufferError, NotAccepted
 from mbframework.files import Files
 from mbframework.plugins.source import resolve_url
@@ -33,7 +34,6 @@ from mbframework.status import LaneStatus
 from mbframework.units import KiB, MiB
 from mbtui.pacing import Pace
 
-Mode = Literal["buffer", "always", "block", "raise"]
 MODES: tuple[Mode, ...] = ("buffer", "always", "block", "raise")
 
 #: Small, so that segments come and go, and the limit is reached, while one looks.

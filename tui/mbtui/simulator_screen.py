@@ -21,12 +21,13 @@ from textual.content import Content
 from textual.widgets import Button, Footer, Static
 
 from mbframework.cli.terminal import printable
+from mbframework.config import Mode
 from mbframework.errors import MessageBufferError
 from mbtui import simulator_lines as lines
 from mbtui.figures import rate
 from mbtui.glyphs import ASCII, UNICODE
 from mbtui.lines_view import LinesView
-from mbtui.simulation import BATCH_MESSAGES, LOOK_EVERY_S, MODES, Mode, Simulation
+from mbtui.simulation import BATCH_MESSAGES, LOOK_EVERY_S, MODES, Simulation
 from mbtui.slider import LogScale, Slider
 from mbtui.themes import without_colours
 

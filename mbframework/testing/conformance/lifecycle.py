@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from mbframework.testing.conformance.failure import raised
 from mbframework.testing.conformance.hooks import Hooks
 from mbframework.testing.conformance.letters import numbered
 from mbframework.testing.conformance.rules import CLOSE_S, Rules, shut
+from mbframework.testing.descriptors import open_descriptors
 
 #: Seconds that a close in progress gets on top of its timeout.
 _SLACK_S = 1.0
@@ -165,7 +164,7 @@ class LifecycleRules(Rules):
 
 def _possessions() -> tuple[set[threading.Thread], set[tuple[int, str]]]:
     gc.collect()
-    return set(threading.enumerate()), _open_files()
+    return set(threading.enumerate()), open_descriptors()
 
 
 def _left(before: tuple[set[threading.Thread], set[tuple[int, str]]]) -> list[str]:
@@ -178,14 +177,3 @@ def _left(before: tuple[set[threading.Thread], set[tuple[int, str]]]) -> list[st
         if not left or time.monotonic() > give_up:
             return left
         time.sleep(0.02)
-
-
-def _open_files() -> set[tuple[int, str]]:
-    """The open descriptors and what they lead to; empty where the system does not tell."""
-    found = set()
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir("/proc/self/fd"):
-            # The descriptor of this very listing is gone again.
-            with contextlib.suppress(FileNotFoundError):
-                found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
-    return found
