@@ -30,7 +30,8 @@ demo: $(VENV)/.installed
 
 # Side by side, since tests wait more than they work; WORKERS=0 runs them one after the other.
 test: $(VENV)/.developed kafka check
-	@$(BIN)/python -m pytest -rs --numprocesses=$(or $(WORKERS),4) --dist=loadgroup
+	@$(BIN)/python -m pytest -rs -m 'not alone' --numprocesses=$(or $(WORKERS),4) --dist=loadgroup
+	@$(BIN)/python -m pytest -rs -m alone
 
 torture: $(VENV)/.developed kafka
 	@MBFRAMEWORK_MODEL=long $(BIN)/python -m pytest -q -s tests/model

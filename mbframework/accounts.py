@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mbframework.spool import head
+from mbframework.spool.seek import SeekSlot
 from mbframework.spool.survey import Survey
 
 
@@ -43,6 +44,15 @@ class Accounts:
         return self.spooled + self.in_memory
 
 
+def floor_ahead(slot: SeekSlot, floor: int, ordinal: int, spooled: int) -> int:
+    """Messages, of ``spooled`` ones that wait, that the writer has pruned by a floor (a sequence, and its ordinal)
+    which the sender has not applied yet; those that it has in hand are not among them."""
+    if floor <= slot.floor_applied:
+        return 0
+    in_flight = max(0, slot.batch_end - slot.next)
+    return min(spooled, max(0, ordinal - slot.ordinal - max(slot.settled, in_flight)))
+
+
 def accounts_of(known: Survey, *, running: bool = True) -> Accounts:
     """The accounts that a survey shows.
 
@@ -58,9 +68,8 @@ def accounts_of(known: Survey, *, running: bool = True) -> Accounts:
     ordinal = known.ordinal
     spooled = max(0, ordinal - slot.ordinal - slot.settled)
     pruned = slot.pruned
-    if top is not None and top.floor > slot.floor_applied:
-        in_flight = max(0, slot.batch_end - slot.next)
-        pending = min(spooled, max(0, top.floor_ordinal - max(slot.ordinal + slot.settled, slot.ordinal + in_flight)))
+    if top is not None:
+        pending = floor_ahead(slot, top.floor, top.floor_ordinal, spooled)
         pruned += pending
         spooled -= pending
     lost_live = top.lost_live if top else 0

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mbframework import clerk, pause
+from mbframework.accounts import floor_ahead
 from mbframework.admission import MEMORY_ONLY
 from mbframework.deadletters import DeadLetters
 from mbframework.directory import Directory
@@ -158,7 +159,7 @@ class Engine:
         ledger_of_housekeeper = self.ledger
         self.housekeeper = Housekeeper(
             files=files, directory=self.path, config=config, lane=self.lane, ledger=ledger_of_housekeeper,
-            events=self.writer_events, unsynced=begun.unsynced, settled=self.settled,
+            events=self.writer_events, unsynced=begun.unsynced, settled=self.settled, pruned=self.pruned,
         )  # fmt: skip
         sections: dict[str, Callable[[], dict[str, Any]]] = {
             os.path.join(self.path, layout.WRITER_STATUS_FILE): self.narrator.writer_section
@@ -238,6 +239,21 @@ class Engine:
         if slot is not None:
             self._seen_seek = max(self._seen_seek, slot.next)
         return self._seen_seek
+
+    def pruned(self) -> int:
+        """Messages that were pruned, as far as this process can tell, without those that a provider has in hand and
+        may yet take."""
+        lane = self.lane
+        if self.ledger is not None:
+            with self.ledger.lock, lane.lock:
+                return self.ledger.slot.pruned + self.ledger.outlook(lane.flight_spilled).get("pruned", 0)
+        slot = read_seek(self.files, self.path)
+        if slot is None:
+            return 0
+        with lane.lock:
+            top = lane.head.slot
+            spooled = max(0, lane.spool.ordinal - slot.ordinal - slot.settled)
+        return slot.pruned + floor_ahead(slot, top.floor, top.floor_ordinal, spooled)
 
     def _bind(self, fingerprint: bytes) -> None:
         with self.lane.lock:

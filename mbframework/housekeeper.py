@@ -51,6 +51,7 @@ class Housekeeper:
         events: EventLog,
         unsynced: list[Found],
         settled: Callable[[], int],
+        pruned: Callable[[], int],
     ) -> None:
         self._files = files
         self._directory = directory
@@ -61,11 +62,14 @@ class Housekeeper:
         self._unsynced = unsynced
         #: One past what is settled as far as this process knows.
         self._settled = settled
+        #: Messages pruned as far as this process knows, without those that a provider may yet take.
+        self._pruned = pruned
         self._synced_at = 0
         self._delivered_at: dict[int, int] = {}
         self._stopping = False
         #: Pruned messages of which an event has told.
         self._told_pruned = 0
+        self._telling = threading.Lock()
         self._newly_pruned()
         #: What failed last, so that it is logged once.
         self._failure = ""
@@ -179,16 +183,11 @@ class Housekeeper:
             keep = spool.segments[len(victims)]
             slot = lane.head.slot
             slot.floor, slot.floor_ordinal = keep.first, keep.ordinal
-        settled = self._settled()
+        position = self._settled()
         lane.publish_head(sync=True)
         if self._ledger is not None:
-            with self._ledger.lock:
-                position = self._ledger.next
-                self._ledger.apply_floor(keep.first, keep.ordinal)
-            undelivered = self._newly_pruned()
-        else:
-            position = settled
-            undelivered = max(0, keep.ordinal - max(self._ordinal_of(victims, settled), victims[0].ordinal))
+            self._ledger.apply_floor(keep.first, keep.ordinal)
+        undelivered = self._newly_pruned()
         size_gone = sum(victim.size for victim in victims)
         self._remove(victims, truncate=True)
         first = max(position, victims[0].first)
@@ -208,13 +207,10 @@ class Housekeeper:
         return True
 
     def _newly_pruned(self) -> int:
-        """Messages pruned since the last call, without those that the provider may yet take. Any thread of ours."""
-        ledger = self._ledger
-        if ledger is None:
-            return 0
-        with ledger.lock, self._lane.lock:
-            before = self._told_pruned
-            self._told_pruned = ledger.slot.pruned + ledger.outlook(self._lane.flight_spilled).get("pruned", 0)
+        """Messages pruned since the last call, without those that a provider may yet take. Any thread of ours."""
+        with self._telling:
+            # A sender in another process may take a batch before it sees the floor: then it was told too early.
+            before, self._told_pruned = self._told_pruned, max(self._told_pruned, self._pruned())
             return self._told_pruned - before
 
     def _tell_late(self) -> None:
@@ -226,15 +222,6 @@ class Housekeeper:
                 "prune", segments=0, first=-1, last=-1, bytes=0, messages=late, undelivered=late, reason=reason
             )
             self._events.observe("pruned", first_sequence=-1, last_sequence=-1, messages=late, size=0, reason=reason)
-
-    @staticmethod
-    def _ordinal_of(segments: list[Segment], sequence: int) -> int:
-        for segment in segments:
-            end = segment.end or segment.first
-            if sequence < end:
-                return segment.ordinal + max(0, sequence - segment.first)
-        last = segments[-1]
-        return last.ordinal + (last.end or last.first) - last.first
 
     # ---- what has ended
 

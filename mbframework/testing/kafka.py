@@ -327,6 +327,8 @@ class KafkaBroker:
             "log.dirs": str(self._folder / "data"),
             "num.network.threads": "2",
             "num.io.threads": "2",
+            # Messages may carry timestamps of long ago.
+            "log.retention.hours": "-1",
             "offsets.topic.num.partitions": "1",
             "offsets.topic.replication.factor": "1",
             "transaction.state.log.num.partitions": "1",

@@ -20,7 +20,7 @@ from mbframework.errors import MessageBufferError
 from mbframework.files import Files
 from mbframework.lockfile import LockFile
 from mbframework.plugins.source import resolve
-from tests.engine.rig import FAST, SMALL, at_rest, eventually, in_state, numbers, program
+from tests.engine.rig import FAST, SMALL, at_rest, events, eventually, in_state, numbers, padded, program
 
 LIVE = """
 def wait_live(buffer):
@@ -189,6 +189,38 @@ def test_a_sidecar_and_a_writer_that_prunes(tmp_path: Path) -> None:
         eventually(lambda: buffer.status().pruned == 3000 - len(got), "the accounts")
         assert buffer.status().balanced
         assert (buffer.status().delivered, buffer.status().lost) == (len(got), 0)
+
+
+def test_what_a_sidecar_has_in_hand_is_told_as_pruned_only_if_it_fails(tmp_path: Path) -> None:
+    provider = FakeProvider()
+    provider.fail_next(after=7)
+    provider.stick()
+    with MessageBuffer(tmp_path / "b", **FAST | SMALL) as buffer:
+        for number in range(20):
+            buffer.write("t", padded(number, 500))
+        source = resolve(provider)
+        assert source is not None
+        sidecar = Sidecar(Config.layered(directory=tmp_path / "b", batch_messages=20, **FAST), source)
+        run = threading.Thread(target=lambda: sidecar.run(until_empty=True))
+        run.start()
+        try:
+            eventually(lambda: provider.stuck, "a send that hangs")
+            for number in range(20, 1500):
+                buffer.write("t", padded(number, 500))
+            pruned = buffer.status().pruned
+            assert pruned > 900
+            told = sum(line["undelivered"] for line in events(buffer, "prune"))
+            assert told <= pruned
+        finally:
+            provider.release()
+            run.join(10)
+        arrived = numbers(provider.messages)
+        assert arrived[:7] == list(range(7))
+        assert arrived[7] >= 20
+        pruned = 1500 - len(arrived)
+        assert buffer.status().balanced
+        assert (buffer.status().pruned, buffer.status().delivered) == (pruned, len(arrived))
+        eventually(lambda: sum(line["undelivered"] for line in events(buffer, "prune")) == pruned, "the lines")
 
 
 @pytest.mark.parametrize("how, used", [("os._exit", True), ("sys.exit", False), ("end", True)])

@@ -39,7 +39,7 @@ def test_a_missing_replica_is_waited_for(code: int, kind: Kind, proxied: tuple[K
     broker.create_topic(topic, 2)
     values = [b"%04d" % i for i in range(1_000)]
     batch = make_batch(topic, values, partitions=[i % 2 for i in range(1_000)])
-    provider = kind.make(broker.bootstrap, send_timeout=1.0)
+    provider = kind.make(broker.bootstrap, send_timeout=4.0)
     try:
         provider.open(Context(buffer_id="0" * 32, lane="0", run=b"\0" * 16))
         proxy.errors.extend([code] * 3)

@@ -112,6 +112,7 @@ def in_state(buffer: MessageBuffer, state: str) -> None:
     eventually(lambda: buffer.status().state == state, f"state {state}", 60.0)
 
 
+@pytest.mark.alone
 def test_kafka_goes_and_comes_back(tmp_path: Path, kafka_control: KafkaBroker, kafka_topic: Callable[..., str]) -> None:
     topic, directory = kafka_topic(), tmp_path / "buffer"
     url = f"kafka://{kafka_control.bootstrap}?send_timeout=2s"

@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -101,28 +102,35 @@ class ProcessRules(PositionRules):
         """Let a process send from ``first`` on, kill it at some moment, and tell what it last had acknowledged."""
         context = self.context(_LANE)
         asked = {"url": self.url(), "buffer_id": context.buffer_id, "lane": _LANE, "topic": self.topic, "first": first}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mbframework.testing.conformance.victim"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-        )  # fmt: skip
-        assert process.stdin
-        assert process.stdout
         last = first - 1
-        too_slow = threading.Timer(_START_S, process.kill)
-        too_slow.start()
-        try:
-            process.stdin.write(json.dumps(asked) + "\n")
-            process.stdin.flush()
-            while last < first - 1 + 3 * SIZE and (line := process.stdout.readline()):
-                last = int(line)
-            # At any moment of a batch.
-            time.sleep(random.uniform(0, 0.01))
-        finally:
-            too_slow.cancel()
-            too_slow.join()
-            process.kill()
-            rest, errors = process.communicate()
-        assert last >= first, f"the process that sends did not get a batch through: {errors or 'it was too slow'}"
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mbframework.testing.conformance.victim"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(),
+            )  # fmt: skip
+            assert process.stdin
+            assert process.stdout
+            too_slow = threading.Timer(_START_S, process.kill)
+            too_slow.start()
+            try:
+                process.stdin.write(json.dumps(asked) + "\n")
+                process.stdin.flush()
+                while last < first - 1 + 3 * SIZE and (line := process.stdout.readline()):
+                    last = int(line)
+                # At any moment of a batch.
+                time.sleep(random.uniform(0, 0.01))
+            finally:
+                too_slow.cancel()
+                too_slow.join()
+                process.kill()
+                # Not communicate(): it would miss what readline() has read ahead.
+                rest = process.stdout.read()
+                process.wait()
+                process.stdin.close()
+                process.stdout.close()
+            errors.seek(0)
+            said = errors.read()
+        assert last >= first, f"the process that sends did not get a batch through: {said or 'it was too slow'}"
         whole = [line for line in rest.splitlines(keepends=True) if line.endswith("\n")]
         return int(whole[-1]) if whole else last
 
