@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mbframework")
 _STOP_GRACE = 2.0
-#: Attempts to find room for what is in memory, with a round of housekeeping after each.
+#: Attempts in a row that find no room for anything in memory, with a round of housekeeping after each.
 _SPILL_TRIES = 4
 #: How long the housekeeper has for accepting what handlers and finalisers wrote.
 _NESTED_NS = 10**9
@@ -181,7 +181,8 @@ class Shutdown:
         """Memory goes to disk; False where there is no room, or the device fails."""
         engine = self._engine
         lane, ledger = engine.lane, engine.ledger
-        for _ in range(_SPILL_TRIES):
+        vain, least, why = 0, lane.memory_messages() + 1, ""
+        while vain < _SPILL_TRIES:
             try:
                 with ledger.lock if ledger is not None else lane.lock, lane.lock:
                     lane.flush_gathered()
@@ -189,13 +190,16 @@ class Shutdown:
                         lane.leave_live("closing")
                 return True
             except NoSpace as no_space:
-                lane.full = no_space.reason
+                lane.full = why = no_space.reason
+                left = lane.memory_messages()
+                vain, least = (0, left) if left < least else (vain + 1, least)
                 # Its thread has ended; what makes room must run all the same.
                 engine.housekeeper.round()
             except OSError as error:
                 lane.full = f"the device failed: {error}"
                 _log.error("closing lane %s: the device failed: %s", engine.name, error)
                 return False
+        lane.full = why
         return False
 
     def _close_files(self, stuck: bool) -> None:

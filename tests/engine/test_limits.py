@@ -368,3 +368,25 @@ def test_limits_below_what_is_there_prune_nothing_unless_told_to(tmp_path: Path)
         assert status.balanced
         assert from_directory(buffer).accepted == 2001
     assert lane_files(buffer)
+
+
+def test_closing_with_more_in_memory_than_total_size_keeps_the_newest(tmp_path: Path) -> None:
+    provider = FakeProvider()
+    with MessageBuffer(tmp_path / "b", provider, **FAST | SMALL) as buffer:
+        in_state(buffer, "live")
+        provider.stick()
+        for number in range(3000):
+            buffer.write("t", padded(number, 500))
+        assert buffer.status().resident_messages == 3000
+        provider.down()
+        provider.release()
+        buffer.close(timeout=0.2)
+    kept = from_directory(buffer)
+    assert accounts(kept) | {"pruned": 0, "resident_messages": 0} == dict.fromkeys(accounts(kept), 0) | {
+        "accepted": 3000
+    }
+    assert kept.balanced
+    again = FakeProvider()
+    with MessageBuffer(tmp_path / "b", again, **FAST | SMALL) as reopened:
+        reopened.flush(5)
+    assert numbers(again.messages) == list(range(kept.pruned, 3000))
