@@ -18,11 +18,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mbframework.admission import MEMORY_ONLY
+from mbframework.budget import Budget
 from mbframework.config import Config, Mode
 from mbframework.engine import Engine
 from mbframework.errors import BufferClosed, CloseIncomplete, ConfigurationError, MessageError, Undelivered
@@ -42,6 +42,7 @@ from mbframework.intake import (
 from mbframework.opening import open_engine
 from mbframework.plugins.source import CREATING, ProviderArgument, ProviderSource, resolve
 from mbframework.sigterm import Termination
+from mbframework.speedups import Pen, install
 from mbframework.spool.recovery import GRANT
 from mbframework.units import parse_time
 
@@ -66,7 +67,7 @@ _TOPICS_KEPT = 4096
 MOST_AT_ONCE = GRANT // 4
 
 
-class MessageBuffer:
+class MessageBuffer(Pen):
     """A durable outbox in ``directory``, towards ``provider``.
 
     :param directory: made where it is missing; its parent must exist.
@@ -131,15 +132,43 @@ class MessageBuffer:
         """Start what runs beside the program; tests take each thread's steps by hand instead."""
         engine.start()
 
+    @classmethod
+    def open_lanes(cls, plans: Iterable[tuple[Config, ProviderArgument]], budget: Budget) -> list[Self]:
+        """A buffer for each lane, all or none; together they hold ``budget`` on disk. Errors as of the class."""
+        lanes: list[Self] = []
+        for config, provider in plans:
+            lane = cls.__new__(cls)
+            lane._plan(config, provider, None, budget)  # noqa: SLF001  (an alternative constructor)
+            lanes.append(lane)
+        opened: list[Self] = []
+        try:
+            for lane in lanes:
+                lane._open(lane._source)  # noqa: SLF001  (the same)
+                opened.append(lane)
+        except BaseException:
+            for lane in opened:
+                lane.close(timeout=0)
+            raise
+        return lanes
+
     def _begin(self, config: Config, provider: ProviderArgument, options: Mapping[str, object] | None) -> None:
+        self._plan(config, provider, options, None)
+        self._open(self._source)
+
+    def _plan(
+        self, config: Config, provider: ProviderArgument, options: Mapping[str, object] | None, budget: Budget | None
+    ) -> None:
+        """Check everything that can be checked before anything is made."""
+        if config.lanes:
+            raise ConfigurationError(
+                f"{config.label('lanes')}: a MessageBuffer writes to one lane; RoutedBuffer takes the same arguments",
+                option="lanes",
+            )
         if config.directory is None:
             raise ConfigurationError(
                 "no directory is given; expected the path of the buffer's directory", option="directory"
             )
-        named = provider is None
-        if provider is None:
-            provider = config.provider
-        self._config = config.replace(directory=os.path.abspath(config.directory))
+        given: dict[str, object] = {} if provider is None else {"provider": None}
         if options is not None and not (
             isinstance(options, Mapping) and all(isinstance(name, str) for name in options)
         ):
@@ -147,9 +176,14 @@ class MessageBuffer:
                 f"provider_options: {type(options).__name__}; expected a mapping of option names to values",
                 option="provider_options",
             )
-        merged = dict(config.provider_options) | dict(options or {})
-        with config.naming_provider() if named else nullcontext():
-            self._source: ProviderSource | None = resolve(provider, merged or None)
+        if options:
+            given["provider_options"] = dict(config.provider_options) | dict(options)
+        # What was passed beside the configuration goes before what it says, and is named as what was passed.
+        self._config = config.replace(**given).anchored()
+        with self._config.naming_provider():
+            self._source: ProviderSource | None = resolve(
+                self._config.provider if provider is None else provider, self._config.provider_options
+            )
         self._files = self._make_files()
         self._topics: dict[str, bytes] = {}
         self._opening = threading.Lock()
@@ -158,12 +192,12 @@ class MessageBuffer:
         #: A copy, made by a fork in the middle of a call of the provider, which must not be called in this process.
         self._copied = False
         self._engine: Engine | None = None
-        self._open(self._source)
+        self._budget = budget
 
     def _open(self, source: ProviderSource | None) -> Engine:
         # A fork waits until it is known what the child has to let go of.
         with CREATING:
-            engine = self._engine = open_engine(self._files, self._config, source)
+            engine = self._engine = open_engine(self._files, self._config, source, self._budget)
             _open_buffers[self] = None
         self._pid = os.getpid()
         try:
@@ -174,6 +208,7 @@ class MessageBuffer:
             self._engine = None
             raise
         _install_exit()
+        self._bind(engine.lane, self._topics)
         return engine
 
     def __repr__(self) -> str:
@@ -264,7 +299,7 @@ class MessageBuffer:
     ) -> tuple[list[Item], int]:
         """The checked messages and their bytes together. Raises MessageError."""
         lane = self.running_lane()
-        raw = check_topic(topic)
+        raw = self._check_topic(topic)
         if isinstance(values, (str, bytes, bytearray, memoryview)) or not isinstance(values, Iterable):
             raise MessageError(f"values are {type(values).__name__}; expected a sequence of values, one a message")
         data = [value if value.__class__ is bytes else check_data(value, "a value") for value in values]
@@ -430,7 +465,10 @@ class MessageBuffer:
     def _after_fork(self) -> None:
         """In the child, before anything else runs there."""
         self._opening = threading.Lock()
+        if self._budget is not None:
+            self._budget.forget()
         engine, self._engine = self._engine, None
+        self._bind(None, self._topics)
         if engine is not None:
             try:
                 engine.forget()
@@ -456,6 +494,9 @@ class MessageBuffer:
             if self._copied:
                 _log.error("%s: this process only writes, and another one has to send (mb drain)", _COPIED)
             return self._open(None if self._copied else self._source)
+
+
+install(MessageBuffer)
 
 
 def _close_all() -> Undelivered | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mbframework.channel import size_of
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP
+from mbframework.speedups import compiled
 from mbframework.spool import frame
 
 FRAME_BYTES = 256 * 1024
@@ -23,28 +24,41 @@ class FrameDraft:
     """The first ``count`` of the items (topic, value, key, headers, timestamp, partition, …) from ``start`` on."""
 
     def __init__(self, items: Sequence[Sequence[Any]], start: int, max_bytes: int, sequence: int, now: int) -> None:
-        end, size = start, 0
-        stop = min(len(items), start + FRAME_COUNT)
-        while end < stop:
-            size += size_of(items[end]) + FRAME_OVERHEAD
-            if size > max_bytes and end > start:
-                break
-            end += 1
-        self.count = end - start
+        count = None
+        if compiled is not None:
+            count = compiled.fitting(items, start, FRAME_COUNT, max_bytes, FRAME_OVERHEAD)
+        self.count = fitting(items, start, max_bytes) if count is None else count
+        self._items = items
+        self._start = start
         self._sequence = sequence
         self._now = now
-        topics, self._values, self._keys, self._blocks, timestamps, partitions = list(
-            zip(*items[start:end], strict=True)
-        )[:6]
-        self._topics: Any = (
-            topics[0].encode() if topics.count(topics[0]) == self.count else [name.encode() for name in topics]
-        )
-        self._timestamps = [NO_TIMESTAMP if given is None else given for given in timestamps]
-        self._partitions = [NO_PARTITION if given is None else given for given in partitions]
 
     def encode(self, salt: int) -> bytes:
         """The frame's bytes, in a segment of that salt."""
+        made = None
+        if compiled is not None:
+            made = compiled.encode_items(salt, self._sequence, self._now, self._items, self._start, self.count)
+        return self._plain_encode(salt) if made is None else made
+
+    def _plain_encode(self, salt: int) -> bytes:
+        topics, values, keys, blocks, timestamps, partitions = list(
+            zip(*self._items[self._start : self._start + self.count], strict=True)
+        )[:6]
+        names: Any = topics[0].encode() if topics.count(topics[0]) == self.count else [name.encode() for name in topics]
         return frame.encode_many(
-            salt, self._sequence, self._now, self._topics, self._values, self._keys, self._blocks, self._timestamps,
-            self._partitions,
+            salt, self._sequence, self._now, names, values, keys, blocks,
+            [NO_TIMESTAMP if given is None else given for given in timestamps],
+            [NO_PARTITION if given is None else given for given in partitions],
         )  # fmt: skip
+
+
+def fitting(items: Sequence[Sequence[Any]], start: int, max_bytes: int) -> int:
+    """How many of the items from ``start`` on go into one frame."""
+    end, size = start, 0
+    stop = min(len(items), start + FRAME_COUNT)
+    while end < stop:
+        size += size_of(items[end]) + FRAME_OVERHEAD
+        if size > max_bytes and end > start:
+            break
+        end += 1
+    return end - start

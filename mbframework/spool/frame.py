@@ -19,6 +19,9 @@ Layout (little-endian; the frame begins at a multiple of 8, zeros pad it to the 
     24  u32 count                    40  body: the columns, in the order of their flags
 
 ``buf`` is always the content of a segment from some multiple of 8 on, and offsets count from its beginning.
+
+With the extension (:mod:`mbframework.speedups`) the work is done there. ``plain_…`` are the same in plain Python: the
+reference, and what takes over where an argument is not of the usual kind.
 """
 
 from __future__ import annotations
@@ -30,10 +33,10 @@ from dataclasses import dataclass
 from io import BytesIO
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple, cast
-from zlib import crc32
 
 from mbframework.errors import UnsupportedFormat
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP
+from mbframework.speedups import compiled, crc32
 from mbframework.spool.layout import FRAME_MARKER, MAX_COUNT, MAX_FRAME, NONE_LENGTH, U64_LIMIT, align8
 
 if TYPE_CHECKING:
@@ -142,6 +145,25 @@ def encode_one(
 
     :raises ValueError: the frame is larger than MAX_FRAME.
     """
+    if compiled is not None:
+        made = compiled.encode_one(salt, sequence, accepted, topic, key, value, header_block, timestamp, partition)
+        if made is not None:
+            return made
+    return plain_encode_one(salt, sequence, accepted, topic, key, value, header_block, timestamp, partition)
+
+
+def plain_encode_one(
+    salt: int,
+    sequence: int,
+    accepted: int,
+    topic: bytes,
+    key: bytes | None,
+    value: bytes | None,
+    header_block: bytes | None,
+    timestamp: int | None,
+    partition: int | None,
+) -> bytes:
+    """See :func:`encode_one`."""
     flags = 0
     if key is None and header_block is None and timestamp is None and partition is None:
         body = topic + (_NONE if value is None else _U32.pack(len(value)) + value)
@@ -152,6 +174,11 @@ def encode_one(
         raise _too_large(length)
     prefix = _PREFIX.pack(FRAME_MARKER, length, sequence, accepted, 1, flags, len(topic), crc32(body, salt))
     return b"".join((prefix, _U32.pack(crc32(prefix, salt)), body, _PADDING[-length & 7]))
+
+
+if compiled is None and not TYPE_CHECKING:
+    # A call less for every message.
+    encode_one = plain_encode_one
 
 
 def encode_many(
@@ -173,6 +200,23 @@ def encode_many(
     :raises ValueError: no message, more than MAX_COUNT, columns of different lengths, a sequence out of
         range, or a frame larger than MAX_FRAME: split the messages (:func:`size_of_many` tells beforehand).
     """
+    columns = topics, values, keys, header_blocks, timestamps, partitions
+    made = None if compiled is None else compiled.encode_many(salt, first, accepted, *columns)
+    return plain_encode_many(salt, first, accepted, *columns) if made is None else made
+
+
+def plain_encode_many(
+    salt: int,
+    first: int,
+    accepted: int,
+    topics: Sequence[bytes] | bytes,
+    values: Sequence[bytes | None],
+    keys: Sequence[bytes | None] | None,
+    header_blocks: Sequence[bytes | None] | None,
+    timestamps: Sequence[int] | None,
+    partitions: Sequence[int] | None,
+) -> bytes:
+    """See :func:`encode_many`."""
     count = len(values)
     if not 0 < count <= MAX_COUNT:
         raise ValueError(f"{count} messages in a frame; expected 1 to {MAX_COUNT}")
@@ -269,6 +313,15 @@ def decode(buf: Readable, offset: int, salt: int, header: FrameHeader | None = N
     _, first, accepted, count, flags, topic_length, _ = header
     if flags & SEAL:
         return Columns(first, 0, [], [], [], [], [], [], accepted)
+    if compiled is None:
+        return plain_decode_body(body, header)
+    columns = compiled.decode_body(body, count, flags, topic_length)
+    return None if columns is None else Columns(first, count, *columns, accepted)
+
+
+def plain_decode_body(body: bytes, header: FrameHeader) -> Columns | None:
+    """The messages of a body whose CRC is right, or None where its lengths do not fit, or a topic is no UTF-8."""
+    _, first, accepted, count, flags, topic_length, _ = header
     if count == 1 and not flags & TOPICS:
         return _decode_one(body, header)
     source = BytesIO(body)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from struct import Struct
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
-from zlib import crc32
 
 from mbframework.errors import UnsupportedFormat
+from mbframework.speedups import crc32
 from mbframework.spool.layout import FORMAT_MAJOR, FORMAT_MINOR, SLOT_COUNT, SLOT_SIZE, SLOT_STRIDE, U64_LIMIT
 
 _U32 = Struct("<I")

@@ -7,6 +7,8 @@ Promises:
   cost. At the first frame that is anything else (of several messages, a seal, not whole, damaged, out of its turn, of a
   newer format) they end in front of it, and the caller looks at it with care. Nothing is raised.
 - Hostile bytes cost no more than the window that holds them.
+
+With the extension (:mod:`mbframework.speedups`) the work is done there.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from struct import Struct
 from typing import Any, TypeVar
-from zlib import crc32
 
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP
+from mbframework.speedups import compiled, crc32
 from mbframework.spool.frame import HEADER_SIZE, HEADERS, KEYS, PARTITIONS, TIMES
 from mbframework.spool.layout import FRAME_MARKER, MAX_FRAME, NONE_LENGTH, U64_LIMIT
 
@@ -62,6 +64,14 @@ class Singles:
 def decode_singles(window: bytes, offset: int, salt: int, first: int, most: int, max_size: int) -> Singles:
     """The messages of the frames from ``offset`` on (a multiple of 8), which have the sequences from ``first`` (≥ 1)
     on: up to ``most``, and until their frames have ``max_size`` bytes together."""
+    columns = None if compiled is None else compiled.decode_singles(window, offset, salt, first, most, max_size)
+    if columns is None:
+        return plain_decode_singles(window, offset, salt, first, most, max_size)
+    return Singles(*columns)
+
+
+def plain_decode_singles(window: bytes, offset: int, salt: int, first: int, most: int, max_size: int) -> Singles:
+    """The same in plain Python."""
     found = Singles(offset)
     add_key, add_value, add_block = found.keys.append, found.values.append, found.header_blocks.append
     add_timestamp, add_partition, add_accepted = (

@@ -1,8 +1,10 @@
-"""``dashboard``: what ``mbtui`` costs, as a program in a pseudo-terminal of 120 by 40 beside a real engine.
+"""``dashboard``: what ``mbtui`` costs, as a program in a pseudo-terminal of 120 by 40 beside a real engine, and what
+``mb status`` takes.
 
 First useful paint is the time from starting the program until the state and the segments stand on the terminal; key to
-paint from writing a key until the row it leads to has come. The writer's pace is compared in turns of a second, while
-the dashboard runs and while it is stopped (SIGSTOP), so that both see the same machine.
+paint from writing a key until the row it leads to has come. ``mb status`` is the installed command, from its start to
+its end. The writer's pace is compared in turns of a second, while the dashboard runs and while it is stopped (SIGSTOP),
+pair by pair, so that both see the same machine; one pair says little, the median of many does.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import os
 import pty
 import select
 import signal
-import statistics
 import struct
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mbframework.monitor import Monitor
-from tests.bench.figures import median_and_spread, percentile
+from tests.bench.figures import median_and_doubt, median_and_spread, percentile
 from tests.bench.report import Report
 from tests.monitor.lanes import make_lane
 
@@ -40,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``dashboard``."""
     parser.add_argument("--segments", type=int, default=1000, help="segments of the backlog (default 1000)")
     parser.add_argument("--many", type=int, default=100_000, help="segments of a dead lane (default 100,000; 0: none)")
-    parser.add_argument("--repeat", type=int, default=7, help="starts, and pairs of turns (default 7)")
+    parser.add_argument("--repeat", type=int, default=7, help="starts (default 7)")
+    parser.add_argument("--pairs", type=int, default=24, help="pairs of turns of the writer (default 24)")
     parser.add_argument("--keys", type=int, default=100, help="keys pressed (default 100)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each load is watched (default 10)")
     parser.add_argument("--rate", type=int, default=10_000, help="messages a second under load (default 10,000)")
@@ -72,6 +74,7 @@ def _with_backlog(directory: str, chosen: argparse.Namespace, report: Report, ta
             f"first useful paint, {len(firsts):,} segments, s", median_and_spread(paints, 2), "0.6",
             samples=paints,
         )  # fmt: skip
+        _status(directory, f"{len(firsts):,} segments", "0.2", chosen, table)
         with Terminal(directory) as terminal:
             terminal.rest(2.0)
             waits = sorted(terminal.keys(firsts, chosen.keys))
@@ -96,6 +99,18 @@ def _with_many(directory: str, chosen: argparse.Namespace, table: Any) -> None:
             memory = terminal.memory()
     table.add(f"first useful paint, {chosen.many:,} segments, s", median_and_spread(paints, 2), "1.5", samples=paints)
     table.add(f"resident memory, {chosen.many:,} segments, MiB", f"{memory / 2**20:.0f}", "120", memory=memory)
+    _status(directory, f"{chosen.many:,} segments", "-", chosen, table)
+
+
+def _status(directory: str, what: str, demanded: str, chosen: argparse.Namespace, table: Any) -> None:
+    command = [str(Path(sys.executable).with_name("mb")), "status", directory]
+    samples = []
+    # The first one brings it into the page cache.
+    for _ in range(1 + 3 * chosen.repeat):
+        began = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        samples.append(time.perf_counter() - began)
+    table.add(f"mb status, {what}, s", median_and_spread(samples[1:], 2), demanded, samples=samples[1:])
 
 
 def _with_traffic(directory: str, chosen: argparse.Namespace, table: Any) -> None:
@@ -113,12 +128,12 @@ def _beside_the_writer(directory: str, chosen: argparse.Namespace, table: Any) -
     order = _order(directory, provider=_AWAY, slot=1.0, segment_size="4MiB", total_size="256MiB")
     with _writer(order) as writer, Terminal(directory) as terminal:
         ratios = []
-        for turn in range(2 * chosen.repeat):
+        for turn in range(chosen.pairs):
             # The order changes from pair to pair, so that a drift does not count for one of them.
             paces = {stopped: _turn(writer, terminal, stopped) for stopped in ((False, True), (True, False))[turn % 2]}
             ratios.append(100 * (1 - paces[False] / paces[True]))
         table.add(
-            f"the writer is slower by, % (median of {len(ratios)} pairs)", f"{statistics.median(ratios):+.1f}", "2",
+            f"the writer is slower by, % (median of {len(ratios)} pairs)", median_and_doubt(ratios), "2",
             samples=ratios,
         )  # fmt: skip
 

@@ -9,19 +9,26 @@ client share the machine. After each measurement the server is asked how many me
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import os
 import sqlite3
 import statistics
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any
 
 from mbframework import MessageBuffer
+from mbframework.testing.http import HttpServer
+from mbframework.testing.mqtt import MosquittoServer
+from mbframework.testing.nats import NatsServer
 from mbframework.testing.postgres import PostgresServer
+from mbframework.testing.rabbitmq import RabbitServer
 from mbframework.testing.redis import RedisServer
 from mbframework.units import parse_size
 from tests.bench.figures import median_and_spread
@@ -152,6 +159,175 @@ def _xlen(server: RedisServer, place: str) -> int:
         return int(client.xlen(place + _TOPIC))
 
 
+# -- RabbitMQ ----------------------------------------------------------------------------------------------------------
+
+
+def _confirmed(server: RabbitServer, place: str, values: Sequence[bytes]) -> float:
+    """By pika's connection for many messages under way; its blocking one makes a round trip for each."""
+    import pika
+
+    parameters = pika.ConnectionParameters("127.0.0.1", server.port, credentials=pika.PlainCredentials("mb", "mb"))
+    connection = pika.SelectConnection(parameters, on_open_callback=lambda _: connection.ioloop.stop())
+    loop = connection.ioloop
+    loop.start()
+    channel = connection.channel(on_open_callback=lambda _: loop.stop())
+    loop.start()
+    channel.queue_declare(place + _TOPIC, durable=True, callback=lambda _: loop.stop())
+    loop.start()
+    published = 0
+
+    def heard(frame: Any) -> None:
+        if frame.method.delivery_tag == published:
+            loop.stop()
+
+    channel.confirm_delivery(heard, callback=lambda _: loop.stop())
+    loop.start()
+    begun = time.perf_counter()
+    for first in range(0, len(values), _MANY):
+        for value in values[first : first + _MANY]:
+            channel.basic_publish("", place + _TOPIC, value, pika.BasicProperties(delivery_mode=2), mandatory=True)
+            published += 1
+        loop.start()
+    seconds = time.perf_counter() - begun
+    connection.add_on_close_callback(lambda *_: loop.stop())
+    connection.close()
+    loop.start()
+    return seconds
+
+
+def _queued(server: RabbitServer, place: str) -> int:
+    """How many there are; they are thrown away, so that the next measurement finds the broker's memory free."""
+    import pika
+
+    parameters = pika.ConnectionParameters("127.0.0.1", server.port, credentials=pika.PlainCredentials("mb", "mb"))
+    with closing(pika.BlockingConnection(parameters)) as connection:
+        return int(connection.channel().queue_delete(place + _TOPIC).method.message_count)
+
+
+# -- MQTT --------------------------------------------------------------------------------------------------------------
+
+
+def _mqtt_client(server: MosquittoServer, name: str, *, clean: bool = False, **callbacks: Any) -> Any:
+    """A connected client with a thread of its own."""
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+    version = CallbackAPIVersion.VERSION2
+    client = Client(version, name, clean_session=clean, protocol=MQTTProtocolVersion.MQTTv311)
+    welcome = threading.Event()
+    client.on_connect = lambda *_: welcome.set()
+    for when, callback in callbacks.items():
+        setattr(client, when, callback)
+    client.max_inflight_messages = _MANY
+    client.connect("127.0.0.1", server.port)
+    client.loop_start()
+    if not welcome.wait(10):
+        raise SystemExit("mqtt: the broker does not answer")
+    return client
+
+
+def _mqtt_part(client: Any) -> None:
+    client.disconnect()
+    client.loop_stop()
+
+
+def _mqtt_place(server: MosquittoServer, place: str) -> str:
+    """The provider's URL; a subscriber that is away gets what is published there."""
+    subscribed = threading.Event()
+    client = _mqtt_client(server, place, on_subscribe=lambda *_: subscribed.set())
+    client.subscribe(f"{place}/#", 1)
+    subscribed.wait(10)
+    _mqtt_part(client)
+    return f"{server.url}?prefix={place}/"
+
+
+def _mqtt_publish(server: MosquittoServer, place: str, values: Sequence[bytes]) -> float:
+    _mqtt_place(server, place)
+    client = _mqtt_client(server, f"{place}-bare", clean=True)
+    begun = time.perf_counter()
+    # paho numbers messages up to 65,535: more must not be open at once.
+    for first in range(0, len(values), _BATCH):
+        told = [client.publish(f"{place}/{_TOPIC}", value, 1) for value in values[first : first + _BATCH]]
+        for one in told:
+            one.wait_for_publish()
+    seconds = time.perf_counter() - begun
+    _mqtt_part(client)
+    return seconds
+
+
+def _mqtt_fetched(server: MosquittoServer, place: str) -> int:
+    """How many wait for the subscriber; they are taken away."""
+    count, end = 0, threading.Event()
+
+    def arrived(_client: Any, _data: Any, message: Any) -> None:
+        nonlocal count
+        if message.topic.endswith("/end"):
+            end.set()
+        else:
+            count += 1
+
+    client = _mqtt_client(server, place, on_message=arrived)
+    client.publish(f"{place}/end", b"", 1)
+    end.wait(120)
+    _mqtt_part(client)
+    _mqtt_part(_mqtt_client(server, place, clean=True))
+    return count
+
+
+# -- NATS --------------------------------------------------------------------------------------------------------------
+
+
+def _jetstream(server: NatsServer, place: str, work: Callable[[Any], Awaitable[float]]) -> float:
+    """What the work gives, on a new stream for ``PLACE.>``."""
+    import nats
+
+    async def run() -> float:
+        client = await nats.connect(server.url)
+        try:
+            context = client.jetstream(timeout=60)
+            await context.add_stream(name=place, subjects=[f"{place}.>"])
+            return await work(context)
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+def _publish_async(server: NatsServer, place: str, values: Sequence[bytes]) -> float:
+    async def work(context: Any) -> float:
+        begun = time.perf_counter()
+        for value in values:
+            await context.publish_async(f"{place}.{_TOPIC}", value)
+        await context.publish_async_completed()
+        return time.perf_counter() - begun
+
+    return _jetstream(server, place, work)
+
+
+def _publish_gathered(server: NatsServer, place: str, values: Sequence[bytes]) -> float:
+    async def work(context: Any) -> float:
+        begun = time.perf_counter()
+        for first in range(0, len(values), _MANY):
+            part = values[first : first + _MANY]
+            await asyncio.gather(*(context.publish(f"{place}.{_TOPIC}", value) for value in part))
+        return time.perf_counter() - begun
+
+    return _jetstream(server, place, work)
+
+
+def _stored(server: NatsServer, place: str) -> int:
+    import nats
+
+    async def ask() -> int:
+        client = await nats.connect(server.url)
+        try:
+            return (await client.jetstream().stream_info(place)).state.messages
+        finally:
+            await client.close()
+
+    return asyncio.run(ask())
+
+
 # -- PostgreSQL --------------------------------------------------------------------------------------------------------
 
 
@@ -210,6 +386,32 @@ def _count(server: PostgresServer, place: str) -> int:
         return int(row[0])
 
 
+# -- HTTP --------------------------------------------------------------------------------------------------------------
+
+
+def _ndjson(server: HttpServer, place: str, values: Sequence[bytes]) -> float:
+    import httpx
+
+    with httpx.Client(timeout=30) as client:
+        begun = time.perf_counter()
+        for first in range(0, len(values), _MANY):
+            lines = [json.dumps({"topic": _TOPIC, "value": value.decode()}) for value in values[first : first + _MANY]]
+            answer = client.post(
+                f"http://127.0.0.1:{server.port}/{place}",
+                content="\n".join(lines),
+                headers={"Content-Type": "application/x-ndjson"},
+            )
+            answer.raise_for_status()
+        return time.perf_counter() - begun
+
+
+def _posted(server: HttpServer, place: str) -> int:
+    """The lines that were posted; what was counted is thrown away."""
+    found = sum(request.body.strip().count(b"\n") + 1 for request in server.stored() if request.target == f"/{place}")
+    server.forget()
+    return found
+
+
 # -- SQLite ------------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +450,33 @@ CONTENDERS = (
         },
     ),
     Contender(
+        "rabbitmq",
+        RabbitServer.available,
+        RabbitServer,
+        lambda server, place: f"{server.url}?prefix={place}&declare=classic",
+        _queued,
+        {"pika, SelectConnection, 1,000 messages under way": _confirmed},
+    ),
+    Contender(
+        "mqtt",
+        MosquittoServer.available,
+        MosquittoServer,
+        _mqtt_place,
+        _mqtt_fetched,
+        {"paho-mqtt, QoS 1, 1,000 messages under way": _mqtt_publish},
+    ),
+    Contender(
+        "nats",
+        NatsServer.available,
+        NatsServer,
+        lambda server, place: f"{server.url}/{place}?prefix={place}.&create={place}.>",
+        _stored,
+        {
+            "nats-py publish_async(), 4,000 under way": _publish_async,
+            "nats-py publish(), 1,000 gathered": _publish_gathered,
+        },
+    ),
+    Contender(
         "postgres",
         PostgresServer.available,
         PostgresServer,
@@ -257,6 +486,14 @@ CONTENDERS = (
             "psycopg copy(), 10,000 rows a transaction": _copy,
             "psycopg executemany(), 10,000 rows a transaction": _executemany,
         },
+    ),
+    Contender(
+        "http",
+        HttpServer.available,
+        HttpServer,
+        lambda server, place: f"http://127.0.0.1:{server.port}/{place}?mb.body=ndjson",
+        _posted,
+        {"httpx, 1,000 lines of JSON a request": _ndjson},
     ),
     Contender(
         "sqlite",

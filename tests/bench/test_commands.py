@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.figures import percentile
+from tests.bench.figures import median_and_doubt, percentile
 
 QUICK = {
     "open": ["--backlog", "2MB", "--repeat", "1", "--only", "kill -9 at full speed, 1,000"],
@@ -38,3 +38,9 @@ def test_a_percentile_is_a_sample_and_no_smaller_than_its_share() -> None:
     ordered = [float(n) for n in range(1, 1001)]
     assert [percentile(ordered, share) for share in (0.5, 0.99, 0.999, 1.0)] == [500, 990, 999, 1000]
     assert percentile([7.0], 0.999) == 7
+
+
+def test_the_doubt_of_a_median_shrinks_with_the_number_of_samples() -> None:
+    assert median_and_doubt([5.0, -1.0, 2.0]) == "+2.0 (-1.0 … +5.0)"
+    assert median_and_doubt([float(n) for n in range(101)], 0) == "+50 (+40 … +61)"
+    assert median_and_doubt([]) == "-"
