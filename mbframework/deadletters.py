@@ -8,6 +8,8 @@ Promises
   the two stores makes no twin; neither where the batch is cut otherwise the next time.
 - What a failed sync may have missed is stored again before the next one counts.
 - They never push anything out: full dead letters are reported, and the lane waits for a person.
+- What the device refuses to give of those stored lately is asked for again by the next :meth:`DeadLetters.add`, and
+  given up after some seconds: the lane goes on, and of letters that nobody can read a repeat is not known.
 
 The holder of the lane's sender.lock owns the directory; one thread.
 """
@@ -24,10 +26,11 @@ from datetime import UTC, datetime
 from mbframework.files import Files
 from mbframework.ledger import Ledger
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Header, pack_headers, unpack_headers
-from mbframework.spool import frame, layout, recovery
+from mbframework.spool import frame, recovery
 from mbframework.spool.headfile import NEXT, SEGMENT, TAIL, HeadFile
 from mbframework.spool.prepared import NoSpace
 from mbframework.spool.reader import Gap, SpoolReader
+from mbframework.spool.runs import Runs
 from mbframework.spool.segment import Segment
 from mbframework.spool.survey import Found, survey
 from mbframework.spool.writer import Identity, Limits, SpoolWriter
@@ -60,6 +63,8 @@ class DeadLetters:
         self._head: HeadFile | None = None
         #: Run and sequence of those stored lately.
         self._known: set[tuple[bytes, int]] = set()
+        #: Knows what the device refuses from one try to the next.
+        self._reader = SpoolReader(files, directory)
         #: Held while letters are added, and by who drops some.
         self._lock = threading.RLock()
         #: The openings of the lane: the first sequence that each could give out, rising, and its run.
@@ -141,7 +146,8 @@ class DeadLetters:
         last = batch.position.run
         if all(run != last for _, run in self._openings):
             lane = os.path.join(os.path.dirname(os.path.dirname(self.directory)), os.path.basename(self.directory))
-            self._openings = _openings(self._files, lane)
+            # Of two openings that begin at the same sequence, the first has given out none.
+            self._openings = sorted((opening.first, opening.run) for opening in Runs(self._files, lane).openings())
         if all(run != last for _, run in self._openings):
             return [last] * len(indices)
         places = (bisect.bisect_right(self._openings, batch.sequences[i], key=lambda each: each[0]) for i in indices)
@@ -225,7 +231,7 @@ class DeadLetters:
     def _find_known(self, segments: list[Found]) -> set[tuple[bytes, int]]:
         """Run and sequence of the messages stored last: those of a batch that may come again after a kill."""
         known: set[tuple[bytes, int]] = set()
-        reader = SpoolReader(self._files, self.directory)
+        reader = self._reader
         try:
             end: int | None = None
             for segment in reversed(segments):
@@ -258,21 +264,6 @@ class DeadLetters:
                     origins.add((bytes.fromhex(run.decode()), int(sequence)))
             position, ordinal = found.end, ordinal + len(found)
         return origins
-
-
-def _openings(files: Files, lane: str) -> list[tuple[int, bytes]]:
-    """What the file ``runs`` of a lane says; nothing where there is none."""
-    try:
-        fd = files.open(os.path.join(lane, layout.RUNS_FILE), write=False)
-    except FileNotFoundError:
-        return []
-    try:
-        size = files.fstat(fd).st_size
-        raw = files.pread(fd, size - size % layout.RUN_RECORD.size, 0)
-    finally:
-        files.close(fd)
-    # Of two openings that begin at the same sequence, the first has given out none.
-    return sorted(((first, run) for run, first, _ in layout.RUN_RECORD.iter_unpack(raw)), key=lambda each: each[0])
 
 
 def _headers(batch: Batch, index: int, run: bytes, reason: str, at: str) -> bytes:

@@ -2,7 +2,7 @@
 
 Promises
 --------
-- Reading changes nothing, and works beside the process that adds letters.
+- Reading changes nothing, and works beside the process that adds letters. What the device refuses to give is left out.
 - A letter is dropped when :meth:`DeadStore.drop` has returned: that is then on the device (:mod:`mbframework.dropped`),
   and the letter is never seen again, whatever stops the machine.
 - :meth:`DeadStore.tidy` removes segments of which no letter is left, and only those whose letters cannot come a second
@@ -29,6 +29,7 @@ from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Header, unpack_heade
 from mbframework.spans import Span, common, count, joined, spans_of, without
 from mbframework.spool import layout, survey
 from mbframework.spool.reader import Gap, Run, SpoolReader
+from mbframework.spool.remains import Remains
 from mbframework.spool.seek import SeekSlot
 from mbframework.spool.survey import Found, Survey
 from mbframework.spool.walk import sealed_end
@@ -85,7 +86,7 @@ class DeadStore:
         """
         known = self._survey()
         dropped, wanted = self._dropped.spans(), spans_of(ids)
-        reader = SpoolReader(self._files, self.directory)
+        reader = SpoolReader(self._files, self.directory, Remains(self._files, self.directory))
         try:
             for segment in known.segments:
                 for span in common(self._kept(known, segment, dropped), wanted):
@@ -155,7 +156,9 @@ class DeadStore:
                 with suppress(FileNotFoundError):
                     fd = self._files.open(path, write=False)
                     try:
-                        found.end = min(found.end, sealed_end(self._files, fd, found.header, found.size))
+                        found.end = min(
+                            found.end, sealed_end(Remains(self._files, self.directory), fd, found.header, found.size)
+                        )
                     finally:
                         self._files.close(fd)
         return known
@@ -188,7 +191,7 @@ class DeadStore:
 
     def _cannot_come(self, segment: Found, settled: Settled) -> bool:
         """Whether no letter of a segment, dropped ones included, is known only here."""
-        reader = SpoolReader(self._files, self.directory)
+        reader = SpoolReader(self._files, self.directory, Remains(self._files, self.directory))
         try:
             span = segment.header.first, segment.end or segment.header.first
             return all(settled(letter.sequence) for letter in self._read(reader, segment, span))

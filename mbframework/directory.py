@@ -3,7 +3,8 @@
 Promises
 --------
 - What is not a buffer, may be written by strangers, or was made by a newer release is refused by name, and nothing
-  in it is touched. What can be checked is checked before anything is created.
+  in it is touched; so is a lane in which something else stands in the place of a file. What can be checked is checked
+  before anything is created.
 - A copied or restored directory is noticed by the inodes of the directory and of ``buffer.json``; it opens and
   takes writes, and nothing is sent until told which it is. Where several processes are told at once, the first
   one's word holds, for all of them.
@@ -26,7 +27,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mbframework.errors import ConfigurationError, DirectoryError, NewerFormat, NotABuffer, UnsafeDirectory
-from mbframework.files import MAPPABLE, NETWORK, Files
+from mbframework.files import MAPPABLE, NETWORK, Files, kind_of
 from mbframework.spool import layout
 
 if TYPE_CHECKING:
@@ -140,6 +141,12 @@ def _facts(files: Files, fd: int, path: str) -> dict[str, Any]:
             )
         if len(bytes.fromhex(facts["id"])) != layout.ID_SIZE:
             raise ValueError("the id is not 32 hex digits")
+    except OSError as error:
+        raise NotABuffer(
+            f"{name} cannot be read ({error.strerror}); run mb repair on {path}, which makes it anew from what the "
+            "lanes say, or put back a copy of this file",
+            path=path,
+        ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise NotABuffer(
             f"{name} is not the file of a buffer ({error}); run mb repair on it, or give another directory",
@@ -188,9 +195,25 @@ def make_lane(files: Files, directory: Directory, lane: str, config: Config) -> 
         if not stat.S_ISDIR(info.st_mode):
             raise UnsafeDirectory(f"{path} is not a directory; remove what stands there", path=path) from None
         _check_owner(path, info, config)
+        _check_regular(files, path)
     except OSError as error:
         raise DirectoryError(f"{path} cannot be made: {error.strerror}", path=path) from error
     return path
+
+
+def _check_regular(files: Files, path: str) -> None:
+    """Refuse what stands in the place of a lane's file and is none: nobody is to wait for it, or to write into it."""
+    for name in layout.LANE_FILES:
+        try:
+            mode = files.stat(os.path.join(path, name)).st_mode
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(mode):
+            raise DirectoryError(
+                f"{path} cannot be used: {kind_of(mode)}, not a regular file, stands there as {name!r}; move it away, "
+                "or put the file in its place",
+                path=path,
+            )
 
 
 def _list(files: Files, path: str) -> list[str]:
@@ -234,7 +257,7 @@ def _check_file_system(files: Files, path: str, config: Config) -> str:
         )
     if config.fsync == "always" and kind in ("tmpfs", "ramfs"):
         raise ConfigurationError(
-            f"fsync='always' on {kind}, which keeps nothing when the machine stops; expected a disk: use another "
+            f"fsync: 'always' on {kind}, which keeps nothing when the machine stops; expected a disk: use another "
             "directory, or fsync='never'",
             option="fsync",
         )

@@ -4,7 +4,8 @@ Promises
 --------
 - What :meth:`Dropped.add` was given is on the device when it returns, and kept as long as its segment.
 - A record names the segment by its salt, so that it never hides a letter of another.
-- A file that is cut short, torn or missing costs the records that it held, and nothing else.
+- A file that is cut short, torn, missing, or that the device cannot read in places costs the records that it held
+  there, and nothing else.
 
 One thread adds and compacts, under the lock of who owns the letters; any may read.
 """
@@ -20,6 +21,7 @@ from typing import Final, TypeAlias
 from mbframework.files import Files
 from mbframework.spans import Span, joined
 from mbframework.spool.record import close_record, record_is_intact
+from mbframework.spool.remains import Remains
 
 #: First sequence, the one after the last, and the salt of the segment; a CRC follows.
 _RECORD: Final = Struct("<QQI")
@@ -43,7 +45,7 @@ class Dropped:
             found: BySegment = {}
             try:
                 for _, name in self._names():
-                    for span, salt in self._records(name):
+                    for span, salt in self._records(name)[0]:
                         found.setdefault(salt, []).append(span)
             except FileNotFoundError:
                 # Another has taken its place since the listing.
@@ -57,8 +59,8 @@ class Dropped:
         name = names[-1][1] if names else "dropped.1"
         fd = self._files.open(os.path.join(self._directory, name), create=True)
         try:
-            whole = _SIZE * len(self._records(name))
-            # What a power loss tore goes, and what came behind it: nobody was told that it was dropped.
+            _, whole = self._records(name)
+            # What a power loss tore at the end goes: nobody was told that it was dropped.
             self._files.truncate(fd, whole)
             self._files.pwrite(fd, _packed(records), whole)
             self._files.datasync(fd)
@@ -73,7 +75,7 @@ class Dropped:
         :param needed: by the salt of each segment that is there, the lowest sequence that may have to be hidden.
         """
         names = self._names()
-        records = [record for _, name in names for record in self._records(name)]
+        records = [record for _, name in names for record in self._records(name)[0]]
         left: BySegment = {}
         for (first, end), salt in records:
             if salt in needed and end > needed[salt]:
@@ -101,20 +103,22 @@ class Dropped:
             return []
         return sorted((int(match[1]), name) for name in names if (match := _NAME.fullmatch(name)))
 
-    def _records(self, name: str) -> list[tuple[Span, int]]:
-        """The records of a file up to the first that is torn. Raises OSError."""
+    def _records(self, name: str) -> tuple[list[tuple[Span, int]], int]:
+        """The intact records of a file, and the offset behind the last of them. Raises OSError."""
         fd = self._files.open(os.path.join(self._directory, name), write=False)
         try:
-            raw = self._files.pread(fd, self._files.fstat(fd).st_size, 0)
+            size = self._files.fstat(fd).st_size
+            raw = Remains(self._files, self._directory).pread(fd, size, 0)
         finally:
             self._files.close(fd)
         result: list[tuple[Span, int]] = []
+        end = 0
         for at in range(0, len(raw) - _SIZE + 1, _SIZE):
-            if not record_is_intact(raw[at : at + _SIZE]):
-                break
-            first, end, salt = _RECORD.unpack_from(raw, at)
-            result.append(((first, end), salt))
-        return result
+            if record_is_intact(raw[at : at + _SIZE]):
+                first, stop, salt = _RECORD.unpack_from(raw, at)
+                result.append(((first, stop), salt))
+                end = at + _SIZE
+        return result, end
 
 
 def _packed(records: Iterable[tuple[Span, int]]) -> bytes:

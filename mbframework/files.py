@@ -67,6 +67,11 @@ def is_broken(error: OSError) -> bool:
     return error.errno in BROKEN
 
 
+def kind_of(mode: int) -> str:
+    """In words, what stands where a regular file was expected; ``mode`` as in :class:`os.stat_result`."""
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
+
+
 class Map:
     """A writable shared map of a whole file: bytes are stored with a slice assignment."""
 
@@ -267,6 +272,10 @@ class Files:
         """Nanoseconds since 1970, UTC, as the machine believes."""
         return time.time_ns()
 
+    def pause(self, seconds: float) -> None:
+        """Let time pass, for who waits for a device."""
+        time.sleep(seconds)
+
     def boot_id(self) -> bytes:
         """16 bytes that are the same until the machine restarts."""
         return _boot_id()
@@ -304,7 +313,7 @@ def _open_regular(path: str, flags: int, mode: int) -> int:
 
 
 def _no_file(number: int, path: str, mode: int) -> OSError:
-    kind, name = _KINDS.get(stat.S_IFMT(mode), "something else"), os.path.basename(path)
+    kind, name = kind_of(mode), os.path.basename(path)
     return OSError(number, f"{kind}, not a regular file, stands there as {name!r}; put the file in its place", path)
 
 

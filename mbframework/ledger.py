@@ -9,6 +9,7 @@ Promises
   restart nor a retry sends it or counts it again (the first ``BITMAP_BITS`` of a batch; beyond them, after a kill,
   a documented repeat).
 - Messages below a floor (pruned or purged) leave at once, those in flight when their batch is answered.
+- Each watcher is told of every message that leaves while it watches, by sequence and account, when it is counted.
 
 ``lock`` guards everything; the order of locks is ledger, then lane. ``lock`` is a condition that is notified
 whenever the seek moves.
@@ -18,7 +19,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mbframework.files import Files
 from mbframework.flight import Flight
@@ -30,6 +33,18 @@ from mbframework.spool.slots import SlotFile
 _FLOORS = ("pruned", "purged")
 #: The accounts that a seek keeps; each is the name of a field of its slot.
 ACCOUNTS = ("delivered", "pruned", "expired", "dead", "lost", "purged", "returned")
+
+
+class Watcher(Protocol):
+    """Somebody who wants to know what becomes of single messages. Called with the ledger's lock held, perhaps also the
+    lane's: it must neither wait nor call back."""
+
+    def settled(self, first: int, end: int, account: str, reason: str) -> None:
+        """The sequences from ``first`` up to, without, ``end`` left by ``account``. Some of them may never have been
+        given to a message, and of some it may have been told before: the first word counts."""
+
+    def closed(self) -> None:
+        """Nothing more is told."""
 
 
 @dataclass(slots=True)
@@ -54,13 +69,16 @@ class Ledger:
     _synced_next: int = 0
     #: Messages settled since opening; for rates.
     settled: int = 0
+    watchers: list[Watcher] = field(default_factory=list)
+    #: Why messages of the flight are dead, by sequence, for the watchers.
+    reasons: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, files: Files, directory: str, slot: SeekSlot, durable: int, *, exists: bool) -> Ledger:
-        """The seek file of a lane, made where it is missing or unreadable."""
+        """The seek file of a lane, made where it is missing or the device refuses some of it."""
         path = os.path.join(directory, layout.SEEK_FILE)
         if exists:
-            slots = SlotFile.open(files, path, durable)
+            slots = SlotFile.resume(files, path, durable, seek.SEEK_FILE_SIZE, slot.pack())
             ledger = cls(files, slots, slot)
         else:
             slot.generation += 1
@@ -122,11 +140,14 @@ class Ledger:
         if flight is not self.flight or flight.in_memory:
             return
         bits = self._bits()
+        fresh: list[int] = []
         for index, mark in enumerate(flight.marks[:BITMAP_BITS]):
             if mark and not bits >> index & 1:
                 bits |= 1 << index
                 self._count(mark, 1)
+                fresh.append(index)
         self._keep(bits)
+        self._tell_of(flight, fresh)
         self._publish()
 
     def land(self, flight: Flight, ordinal: int) -> None:
@@ -141,10 +162,11 @@ class Ledger:
             and flight.marks.count(flight.marks[0]) == len(flight.marks)
         ):
             tally[flight.marks[0]] = len(flight.marks)
+            fresh: Sequence[int] = range(len(flight.marks))
         else:
-            for index, mark in enumerate(flight.marks):
-                if not bits >> index & 1:
-                    tally[mark] = tally.get(mark, 0) + 1
+            fresh = [index for index in range(len(flight.marks)) if not bits >> index & 1]
+            for index in fresh:
+                tally[flight.marks[index]] = tally.get(flight.marks[index], 0) + 1
         for mark, number in tally.items():
             self._count(mark, number)
         slot = self.slot
@@ -154,6 +176,8 @@ class Ledger:
         slot.run = flight.run.run or slot.run
         slot.segment, slot.offset = flight.run.segment, flight.run.offset
         self.flight = None
+        self._tell_of(flight, fresh)
+        self.reasons.clear()
         self._apply_floors()
         self._publish()
 
@@ -167,6 +191,7 @@ class Ledger:
                     if floor.sequence >= flight.end:
                         floor.ordinal = max(floor.ordinal, behind)
             self.flight = None
+            self.reasons.clear()
             self._apply_floors()
             self._publish()
 
@@ -216,6 +241,10 @@ class Ledger:
                     self._publish()
         finally:
             self.slots.close()
+            with self.lock:
+                watchers, self.watchers = self.watchers, []
+                for watcher in watchers:
+                    watcher.closed()
 
     def _end_flight(self) -> None:
         flight = self.flight
@@ -241,6 +270,9 @@ class Ledger:
     def _move(self, sequence: int, ordinal: int, account: str) -> None:
         """Past everything below; bits that are passed were counted already."""
         slot = self.slot
+        if sequence > slot.next:
+            for watcher in self.watchers:
+                watcher.settled(slot.next, sequence, account, "")
         bits = self._bits()
         # A bit stands for a spooled message, so that sequences which were never spooled do not count.
         distance = ordinal - slot.ordinal
@@ -260,6 +292,15 @@ class Ledger:
             setattr(self.slot, account, getattr(self.slot, account) + number)
             self.settled += number
 
+    def _tell_of(self, flight: Flight, indices: Sequence[int]) -> None:
+        """What became of these messages of a flight, to who wants to know."""
+        if not self.watchers:
+            return
+        for start, stop, account in runs_of(flight.marks, indices):
+            reason = self.reasons.get(flight.first + start, "") if account == "dead" else ""
+            for watcher in self.watchers:
+                watcher.settled(flight.first + start, flight.first + stop, account, reason)
+
     def _publish(self) -> None:
         slot = self.slot
         slot.generation += 1
@@ -271,3 +312,20 @@ class Ledger:
 def _lowest(bits: int, count: int) -> int:
     """The bits of the first ``count`` messages; no more than there can be, since a backlog has no such limit."""
     return bits & ((1 << min(count, BITMAP_BITS)) - 1)
+
+
+def runs_of(marks: Sequence[str], indices: Sequence[int]) -> Iterator[tuple[int, int, str]]:
+    """The marks at ``indices``, which rise, as runs (first, end, mark); each of the dead for itself, since each has its
+    own reason, and those that an earlier answer has counted left out."""
+    if isinstance(indices, range) and indices and marks[0] != "dead" and marks.count(marks[0]) == len(indices):
+        # As nearly every batch ends: all of it, at once.
+        runs = [(0, len(indices), marks[0])]
+    else:
+        runs = []
+        for index in indices:
+            mark = marks[index]
+            if runs and runs[-1][1] == index and runs[-1][2] == mark != "dead":
+                runs[-1] = runs[-1][0], index + 1, mark
+            else:
+                runs.append((index, index + 1, mark))
+    return (run for run in runs if run[2] != "counted")

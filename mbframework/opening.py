@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from mbframework import directory as directories
 from mbframework import lockfile
 from mbframework.admission import MEMORY_ONLY
+from mbframework.budget import Budget
 from mbframework.engine import Engine
-from mbframework.errors import BufferLocked, ConfigurationError, NewerFormat, UnsupportedFormat
+from mbframework.errors import BufferLocked, ConfigurationError, DirectoryError, NewerFormat, UnsupportedFormat
 from mbframework.files import Files
 from mbframework.lockfile import LockFile
 from mbframework.observers import ObserverHub
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from mbframework.plugins.source import ProviderSource
 
 
-def open_engine(files: Files, config: Config, source: ProviderSource | None) -> Engine:
-    """Open a lane of the buffer in ``config.directory``, as its writer and, with a source, its sender.
+def open_engine(files: Files, config: Config, source: ProviderSource | None, budget: Budget | None = None) -> Engine:
+    """Open a lane of the buffer in ``config.directory``, as its writer and, with a source, its sender. ``budget``: what
+    it shares with other lanes.
 
     :raises ConfigurationError: the options do not go together; nothing was made.
     :raises PluginError: an observer cannot be used; nothing was made.
-    :raises DirectoryError: see the branches; BufferLocked names the holder.
+    :raises DirectoryError: see the branches; BufferLocked names the holder. Also where the device fails.
     """
     if config.directory is None:
         raise ConfigurationError(
@@ -37,11 +39,14 @@ def open_engine(files: Files, config: Config, source: ProviderSource | None) -> 
         )
     if source is None and config.mode in MEMORY_ONLY:
         raise ConfigurationError(
-            f"mode {config.mode!r} keeps nothing on disk and needs a provider; expected one, or mode 'always'",
+            f"{config.label('mode')}: {config.mode!r} keeps nothing on disk and needs a provider; expected one, or "
+            "mode 'always'",
             option="mode",
         )
-    hub = ObserverHub(config.observers) if config.observers else None
-    directory = directories.prepare(files, config.directory, config)
+    with config.naming("observers"):
+        hub = ObserverHub(config.observers) if config.observers else None
+    with config.naming("directory"):
+        directory = directories.prepare(files, config.directory, config)
     refused = ""
     for number in range(1, config.max_lanes + 1):
         name = config.lane if number == 1 else f"{config.lane}-{number}"
@@ -59,7 +64,7 @@ def open_engine(files: Files, config: Config, source: ProviderSource | None) -> 
                 held.append(lock)
             else:
                 writer_lock, sender_lock = held[0], held[1] if source is not None else None
-                engine = Engine(files, config, source, directory, name, writer_lock, sender_lock, hub)
+                engine = Engine(files, config, source, directory, name, writer_lock, sender_lock, hub, budget)
                 held = []
                 return engine
         except UnsupportedFormat as error:
@@ -71,6 +76,12 @@ def open_engine(files: Files, config: Config, source: ProviderSource | None) -> 
                 ) from error
             refused = refused or str(error)
             continue
+        except OSError as error:
+            raise DirectoryError(
+                f"lane {name} of {directory.path} cannot be opened: {error}; look at the device and its space, then "
+                "open it again: what it holds is kept",
+                path=path,
+            ) from error
         finally:
             for lock in held:
                 lock.release()

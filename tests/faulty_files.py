@@ -162,7 +162,8 @@ class FaultyFiles(Files):
 
 
 class BadSectors(Files):
-    """A device that does not give some pages of some files: always, or so many times."""
+    """A device that does not give some pages of some files: always, or so many times. A store into a part of such a
+    page fails as well, since the rest of it has to be read first; one of the whole page makes it good."""
 
     def __init__(self) -> None:
         self._refused: dict[tuple[int, int], int] = {}
@@ -197,10 +198,38 @@ class BadSectors(Files):
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
         return super().pread(fd, size, offset)
 
+    def _change(self, fd: int, start: int, end: int) -> None:
+        """What the pages that hold ``start`` to ``end`` go through, where they are on the device."""
+        info = os.fstat(fd)
+        for page in range(start // _PAGE, -(-end // _PAGE)):
+            if not self._refused.get((info.st_ino, page)):
+                continue
+            if (start > page * _PAGE or end < min((page + 1) * _PAGE, info.st_size)) and page * _PAGE < info.st_size:
+                self.refusals += 1
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            del self._refused[info.st_ino, page]
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> None:
+        self._change(fd, offset, offset + len(data))
+        super().pwrite(fd, data, offset)
+
+    def truncate(self, fd: int, size: int) -> None:
+        if size % _PAGE:
+            # The rest of the page is filled with zeros.
+            self._change(fd, size, (size // _PAGE + 1) * _PAGE)
+        inode = os.fstat(fd).st_ino
+        super().truncate(fd, size)
+        for of, page in list(self._refused):
+            if of == inode and page * _PAGE >= size:
+                del self._refused[of, page]
+
     def sync_directory(self, path: str) -> None:
         if self.gone:
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
         super().sync_directory(path)
+
+    def pause(self, seconds: float) -> None:
+        self.let_pass(seconds)
 
     def boot_ns(self) -> int:
         return super().boot_ns() + self._passed

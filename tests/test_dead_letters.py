@@ -13,16 +13,18 @@ import pytest
 
 from mbframework import MessageBuffer, read_status
 from mbframework.deadletters import DeadLetters
+from mbframework.deadstore import DeadStore
 from mbframework.errors import MessageError
 from mbframework.files import Files
 from mbframework.intake import check_headers
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Header, Message, Position, pack_headers
 from mbframework.spool.layout import RUN_RECORD
 from mbframework.spool.reader import Gap, SpoolReader
+from mbframework.spool.sectors import PERSISTS_NS, TRIES
 from mbframework.spool.survey import survey
 from mbframework.spool.writer import Identity
 from tests.engine.rig import program
-from tests.faulty_files import FaultyFiles, Killed
+from tests.faulty_files import BadSectors, FaultyFiles, Killed
 
 RUN = b"\x11" * 16
 
@@ -331,6 +333,37 @@ def test_an_opening_that_failed_forgets_nothing(tmp_path: Path) -> None:
     else:
         pytest.fail("the opening reads more than it should")
     assert origins(tmp_path) == [1, 2]
+
+
+def test_a_page_that_cannot_be_read_does_not_keep_new_letters_out(tmp_path: Path) -> None:
+    files = BadSectors()
+    first = letters(files, tmp_path)
+    values = [b"%d" % i + bytes(2000) for i in range(12)]
+    assert first.add(batch_of(values), dict.fromkeys(range(12), "no")) == (12, "")
+    first.close()
+    (segment,) = (tmp_path / "dead/main").glob("P*.seg")
+    files.refuse(str(segment), [3])
+    store = DeadStore(files, str(tmp_path / "dead/main"))
+    left = [letter.sequence for letter in store.letters()]
+    assert 9 <= len(left) < 12
+    # The store knows them all, and those that can be read are still no twins.
+    dead = letters(files, tmp_path)
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            assert dead.add(batch_of([b"new"], first=13), {0: "no"}) == (1, "")
+        except OSError:
+            assert tries <= TRIES + PERSISTS_NS // 10**9
+            files.let_pass(1)
+        else:
+            break
+    known = left[-1] - 1
+    assert dead.add(batch_of([values[known]], first=known + 1), {0: "no"}) == (1, "")
+    dead.close()
+    assert [letter.sequence for letter in store.letters()] == [*left, 13]
+    assert store.drop(range(1, 1 << 40)) == 13
+    assert not list(store.letters())
 
 
 def test_full_says_how_many_were_stored_and_pushes_nothing_out(tmp_path: Path) -> None:

@@ -163,6 +163,32 @@ def test_something_else_of_that_name_is_named_and_not_waited_for(
             look()
 
 
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("a directory", Path.mkdir),
+        ("a named pipe", os.mkfifo),
+        ("a socket", lambda path: os.mknod(path, stat.S_IFSOCK)),
+    ],
+)
+@pytest.mark.parametrize(
+    "name", ["head", "seek", "runs", "writer.lock", "sender.lock", "status.writer.json", "events.sender.jsonl"]
+)
+def test_something_else_in_the_place_of_a_file_of_a_lane_is_named_and_not_waited_for(
+    tmp_path: Path, name: str, kind: str, make: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "b"
+    with MessageBuffer(path, None, **FAST) as buffer:
+        buffer.write("t", b"1")
+    (path / "main" / name).unlink(missing_ok=True)
+    make(path / "main" / name)
+    before = content(path)
+    for source in (None, FakeProvider()):
+        with pytest.raises(DirectoryError, match=rf"b/main cannot be used: {kind}, .* as '{name}'; move it away"):
+            MessageBuffer(path, source, **FAST)
+    assert content(path) == before
+
+
 def test_a_newer_format_is_refused_whatever_else_changed_in_it(tmp_path: Path) -> None:
     (tmp_path / "buffer.json").write_text('{"format": 2, "id": "of another kind"}')
     tmp_path.chmod(0o700)

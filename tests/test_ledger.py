@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mbframework.flight import Flight
-from mbframework.ledger import ACCOUNTS, Ledger
+from mbframework.ledger import ACCOUNTS, Ledger, runs_of
 from mbframework.spool import layout, seek
 from mbframework.spool.reader import Run
 from mbframework.spool.seek import BITMAP_BITS, SeekSlot
@@ -40,6 +40,25 @@ def reopened(files: FaultyFiles, directory: str) -> Ledger:
     return Ledger.open(files, directory, slot, index, exists=True)
 
 
+class Listener:
+    """A watcher: the account of each sequence, as the first word said."""
+
+    def __init__(self) -> None:
+        self.told: dict[int, str] = {}
+        self.reasons: dict[int, str] = {}
+        self.ended = 0
+
+    def settled(self, first: int, end: int, account: str, reason: str) -> None:
+        assert first < end
+        for sequence in range(first, end):
+            self.told.setdefault(sequence, account)
+            if reason:
+                self.reasons[sequence] = reason
+
+    def closed(self) -> None:
+        self.ended += 1
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """``gone`` is what the store says of each message, ``held`` what only the flight knows yet."""
 
@@ -58,6 +77,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self.floors: list[tuple[int, str, int]] = []
         self.seen = 0
         self.doomed = False
+        self.listen()
+
+    def listen(self) -> None:
+        """A watcher from here on, which knows nothing of what left before."""
+        self.listener = Listener()
+        self.ledger.watchers.append(self.listener)
+        self.before = set(self.gone)
 
     def teardown(self) -> None:
         self.ledger.close()
@@ -254,6 +280,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = reopened(self.files, self.home.name)
         self.flight, self.held, self.floors = None, {}, []
         self.end = max(self.end, self.ledger.next)
+        self.listen()
 
     # What always holds
 
@@ -267,6 +294,15 @@ class LedgerMachine(RuleBasedStateMachine):
         assert slot.next >= self.seen, "the seek went back"
         self.seen = slot.next
         assert all(each >= slot.next for each in resident)
+
+    @invariant()
+    def told(self) -> None:
+        """Of every message that left, a watcher knows by which account; of none that waits, that it left."""
+        told = self.listener.told
+        assert {each: told.get(each) for each in self.gone if each not in self.before} == {
+            each: account for each, account in self.gone.items() if each not in self.before
+        }
+        assert not [each for each in self.spooled if each in told and each not in self.gone]
 
     @invariant()
     def foretold(self) -> None:
@@ -364,3 +400,37 @@ def test_what_was_purged_in_an_outage_does_not_come_back(tmp_path: Path, open_ag
     assert (ledger.next, ledger.ordinal, ledger.slot.settled) == (31, 25, 0)
     assert (ledger.slot.delivered, ledger.slot.purged) == (10 - open_again, 15 + open_again + 5)
     ledger.close()
+
+
+@given(st.lists(st.sampled_from(["delivered", "dead", "expired", "counted"]), max_size=12), st.data())
+def test_runs_say_each_mark_once(marks: list[str], data: st.DataObject) -> None:
+    chosen = data.draw(
+        st.one_of(st.just(range(len(marks))), st.lists(st.sampled_from(range(len(marks))), unique=True).map(sorted))
+        if marks
+        else st.just([])
+    )
+    runs = list(runs_of(marks, chosen))
+    assert [(index, mark) for first, end, mark in runs for index in range(first, end)] == [
+        (index, marks[index]) for index in chosen if marks[index] != "counted"
+    ]
+    assert all(end - first == 1 for first, end, mark in runs if mark == "dead")
+
+
+def test_a_watcher_hears_why_and_when_it_is_over(tmp_path: Path) -> None:
+    ledger = Ledger.open(FaultyFiles(), str(tmp_path), fresh(), 0, exists=False)
+    listener = Listener()
+    ledger.watchers.append(listener)
+    flight = Flight(run_of(1, 3), in_memory=False)
+    with ledger.lock:
+        assert ledger.begin(flight)
+        flight.mark([1], "dead")
+        ledger.reasons[2] = "too large"
+        ledger.progress(flight)
+        flight.mark([0, 2], "delivered")
+        ledger.land(flight, 3)
+    assert listener.told == {1: "delivered", 2: "dead", 3: "delivered"}
+    assert listener.reasons == {2: "too large"}
+    assert not ledger.reasons
+    ledger.close()
+    ledger.close()
+    assert listener.ended == 1

@@ -83,7 +83,7 @@ class HeadFile:
         """
         path = os.path.join(directory, layout.HEAD_FILE)
         if exists:
-            slots = SlotFile.open(files, path, durable)
+            slots = SlotFile.resume(files, path, durable, head.HEAD_FILE_SIZE, slot.pack())
         else:
             slots = SlotFile.create(files, path, head.HEAD_FILE_SIZE, slot.pack())
         try:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from mbframework.files import Files
 from mbframework.spool import layout, segment_header
+from mbframework.spool.remains import Remains
 from mbframework.spool.segment_header import SegmentHeader
 
 #: What opening a link, a directory or a device says that has the name of a segment.
@@ -34,11 +35,12 @@ class Entry(NamedTuple):
 
 
 class SegmentIndex:
-    """A listing that is made again only when asked. ``pread`` reads the headers, in place of :meth:`Files.pread`."""
+    """A listing that is made again only when asked. ``pread`` reads the headers; without it, one that the device
+    refuses counts as damaged."""
 
     def __init__(self, files: Files, directory: str, pread: Callable[[int, int, int], bytes] | None = None) -> None:
         self._files = files
-        self._pread = pread or files.pread
+        self._pread = pread or Remains(files, directory).pread
         self.directory = directory
         self.entries: list[Entry] = []
         self._prepared: dict[str, int] = {}

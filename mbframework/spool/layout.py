@@ -50,6 +50,12 @@ CONTROL_DIRECTORY: Final = "control"
 WRITER_LOCK_FILE: Final = "writer.lock"
 SENDER_LOCK_FILE: Final = "sender.lock"
 
+#: Those in whose place nothing but a regular file may stand.
+LANE_FILES: Final = (
+    HEAD_FILE, SEEK_FILE, RUNS_FILE, WRITER_LOCK_FILE, SENDER_LOCK_FILE, WRITER_STATUS_FILE, SENDER_STATUS_FILE,
+    WRITER_EVENTS_FILE, SENDER_EVENTS_FILE,
+)  # fmt: skip
+
 #: One record of the file ``runs``: run id, first sequence, wall ns.
 RUN_RECORD: Final = Struct("<16sQq")
 

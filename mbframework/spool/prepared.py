@@ -31,6 +31,10 @@ class NoSpace(Exception):
         self.reason = reason
 
 
+class SharedFull(NoSpace):
+    """All lanes together are at the limit; another one may hold more than its part."""
+
+
 class Prepared:
     """A reserved file that has a name and a salt, and zeros where its header will be."""
 

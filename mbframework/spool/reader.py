@@ -9,6 +9,7 @@ Promises
   stands behind it; anywhere else it is damage, and the next intact frame is searched for.
 - A file that is being renamed may be missing from a listing: nothing is called lost before a second one agrees.
 - What the device refuses to read raises, and is damage once it is given up: see :mod:`~mbframework.spool.sectors`.
+  Who looks once, and gives what remains, is told of damage at once.
 - Memory: one window of ``_WINDOW`` bytes, or one frame where that is larger.
 
 One thread at a time.
@@ -27,6 +28,7 @@ from mbframework.files import Files
 from mbframework.spool import frame, layout, segment_header
 from mbframework.spool.frame import Columns, FrameHeader
 from mbframework.spool.index import Entry, SegmentIndex
+from mbframework.spool.remains import Remains
 from mbframework.spool.sectors import Sectors
 from mbframework.spool.segment_header import SegmentHeader, wall_of
 from mbframework.spool.singles import decode_singles
@@ -116,11 +118,11 @@ class Run:
 
 
 class SpoolReader:
-    """See the module. ``directory`` is the lane's."""
+    """See the module. ``directory`` is the lane's; ``remains`` reads for who looks once."""
 
-    def __init__(self, files: Files, directory: str) -> None:
+    def __init__(self, files: Files, directory: str, remains: Remains | None = None) -> None:
         self._files = files
-        self._sectors = Sectors(files, directory)
+        self._sectors = remains or Sectors(files, directory)
         self.index = SegmentIndex(files, directory, self._sectors.pread)
         self._fd = -1
         self._header: SegmentHeader | None = None

@@ -7,6 +7,7 @@ Promises
   spooled and settled.
 - Nothing is ever appended to a segment that an earlier opening wrote: each is sealed behind its last intact
   frame. Frames beyond a hole that a power loss left are kept where they are intact.
+- What the device refuses to give costs itself alone. It is not cut off or deleted: it may be given another time.
 - Recovery counts no loss of the spool: the sender finds it by the jump of the ordinals. It counts what was
   accepted live and is not known to be delivered.
 - The time does not grow with the backlog: sealed segments are listed, and of an unsealed one only what
@@ -24,9 +25,12 @@ from mbframework.files import Files
 from mbframework.spool import frame, head, layout, seal
 from mbframework.spool.head import HeadSlot
 from mbframework.spool.index import Entry
-from mbframework.spool.seek import SeekSlot
+from mbframework.spool.remains import Remains
+from mbframework.spool.seek import BITMAP_BITS, BITMAP_SIZE, SeekSlot
+from mbframework.spool.segment import put_at_end
+from mbframework.spool.slots import finish
 from mbframework.spool.survey import Found, Survey, survey
-from mbframework.spool.walk import walk
+from mbframework.spool.walk import Walked, walk
 
 #: Sequences reserved ahead of use; a new grant is made at half of it.
 GRANT = 1 << 24
@@ -62,29 +66,31 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
     :raises UnsupportedFormat: a newer release wrote the lane; nothing was changed.
     :raises OSError: the device failed.
     """
-    known = survey(files, directory)
+    remains = Remains(files, directory, patient=True)
+    known = survey(files, directory, remains)
     if known.unsupported:
         raise UnsupportedFormat(known.unsupported, path=directory)
+    finish(files, os.path.join(directory, layout.HEAD_FILE))
     notes: list[str] = []
     _finish_pruning(files, directory, known)
     unsynced: list[Found] = []
     for found in list(known.segments):
         if found.entry.sealed:
             continue
-        if found.end == found.header.first:
+        if found.end == found.header.first and not _refuses(files, directory, found.entry.name, remains):
             _remove(files, directory, found.entry.name)
             known.segments.remove(found)
             continue
         if found.walked is None:
             unsynced.append(found)
             continue
-        _seal(files, os.path.join(directory, found.entry.name), found)
+        _seal(files, os.path.join(directory, found.entry.name), found, remains, found.walked, told=None)
         if known.same_boot:
             unsynced.append(found)
         else:
             finish_seal(files, directory, found)
         notes.append(f"sealed segment {found.header.first} behind sequence {(found.end or 1) - 1}")
-    _discard_prepared(files, directory, known)
+    notes += _discard_prepared(files, directory, known, remains)
     notes.extend(f"segment file {name} is unreadable and was left alone" for name in known.unreadable)
 
     ordinal = known.ordinal
@@ -98,13 +104,20 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
     if known.clean and old is not None:
         next_ = max(old.next, known.spool_end, settled, 1)
     elif old is not None:
-        next_ = max(old.reserved_until, known.spool_end, settled, 1)
+        # What a newer slot had reserved lies within the leap.
+        leap = LEAP if known.head_damaged else 0
+        next_ = max(old.reserved_until, known.spool_end, settled, 1) + leap
+        if leap:
+            notes.append("a slot of the head was unreadable: an older one counts, and sequences leap ahead")
     elif known.seek is not None or known.segments:
         next_ = max(known.spool_end, settled) + LEAP
         notes.append("the head was unreadable: sequences leap ahead")
     else:
         next_ = 1
     position = known.seek
+    if position is not None and known.seek_damaged:
+        notes.append("a slot of the seek was unreadable: what an older one does not know of is sent again")
+        _pass_removed(known, position)
     if position is None:
         position = _lost_seek(known, buffer_id, run, next_, ordinal)
         if known.segments or (old is not None and old.accepted):
@@ -143,8 +156,11 @@ def finish_seal(files: Files, directory: str, found: Found) -> None:
     fd = files.open(path)
     try:
         if found.walked is None:
-            found.walked = walk(files, fd, found.header, layout.FIRST_FRAME, found.header.first, limit=found.end)
-            _seal(files, path, found)
+            remains = Remains(files, directory)
+            walked = walk(remains, fd, found.header, layout.FIRST_FRAME, found.header.first, limit=found.end)
+            _seal(files, path, found, remains, walked, told=found.end)
+            # Only now: what failed on the way is done again from the front.
+            found.walked = walked
         files.datasync(fd)
     finally:
         files.close(fd)
@@ -173,31 +189,48 @@ def sync_recovered(files: Files, directory: str, unsynced: Sequence[Found]) -> N
     files.sync_directory(directory)
 
 
-def _seal(files: Files, path: str, found: Found) -> None:
-    walked = found.walked
-    if walked is None:
-        raise AssertionError("only a walked segment is sealed")
+def _seal(files: Files, path: str, found: Found, remains: Remains, walked: Walked, *, told: int | None) -> None:
+    """``told`` is the end that the successor tells."""
     fd = files.open(path)
     try:
         if walked.sealed:
             stored = frame.read_header(files.pread(fd, frame.HEADER_SIZE, walked.offset), 0, found.header.salt)
             size = walked.offset + layout.align8(stored.length if stored else 0)
+            files.truncate(fd, size)
         else:
-            raw = seal.pack(seal.Seal(walked.end, 0, 0, 0, walked.highest, 0, walked.offset), found.header.salt)
-            files.pwrite(fd, raw, walked.offset)
-            size = walked.offset + len(raw)
-        files.truncate(fd, size)
+            end, offset = walked.end, walked.offset
+            refused = remains.refused(fd, offset)
+            if refused is not None and end != told:
+                # Messages may stand there.
+                end, offset = told or end, refused
+            raw = seal.pack(seal.Seal(end, 0, 0, 0, walked.highest, 0, offset), found.header.salt)
+            size = offset + len(raw)
+            put_at_end(files, fd, raw, offset)
         found.size = size
     finally:
         files.close(fd)
 
 
-def _discard_prepared(files: Files, directory: str, known: Survey) -> None:
-    kept = {found.entry.name for found in known.segments}
+def _refuses(files: Files, directory: str, name: str, remains: Remains) -> bool:
+    """Whether the device refused some of a file."""
+    fd = files.open(os.path.join(directory, name), write=False)
+    try:
+        return remains.refused(fd) is not None
+    finally:
+        files.close(fd)
+
+
+def _discard_prepared(files: Files, directory: str, known: Survey, remains: Remains) -> list[str]:
+    """Delete the prepared files that were never used; notes about those of which that is not known."""
+    kept, notes = {found.entry.name for found in known.segments}, []
     for name in files.list(directory):
         parsed = layout.parse_name(name)
         if parsed is not None and parsed[0] == "N" and name not in kept and name not in known.unreadable:
-            _remove(files, directory, name)
+            if _refuses(files, directory, name, remains):
+                notes.append(f"the header of {name} is unreadable: it was left alone, since messages may stand there")
+            else:
+                _remove(files, directory, name)
+    return notes
 
 
 def _finish_pruning(files: Files, directory: str, known: Survey) -> None:
@@ -229,6 +262,32 @@ def _remove(files: Files, directory: str, name: str) -> None:
         files.unlink(os.path.join(directory, name))
     except FileNotFoundError:
         return
+
+
+def _pass_removed(known: Survey, position: SeekSlot) -> None:
+    """Move a seek whose newest slot may be lost to the oldest segment: those in front of it have been removed since,
+    which is done only once they are delivered, or below the floor."""
+    front = known.segments[0].header if known.segments else None
+    if front is None or front.first <= position.next or any(_below(name, front.first) for name in known.unreadable):
+        return
+    bits = int.from_bytes(position.bitmap, "little")
+
+    def unsettled(ordinal: int) -> int:
+        """Messages from the position up to an ordinal that no account has."""
+        distance = max(0, ordinal - position.ordinal)
+        return distance - (bits & ((1 << min(distance, BITMAP_BITS)) - 1)).bit_count()
+
+    gone, floor = unsettled(front.ordinal), known.head
+    if floor is not None and floor.floor > position.floor_applied:
+        pruned = min(gone, unsettled(floor.floor_ordinal))
+        position.pruned += pruned
+        gone -= pruned
+        position.floor_applied, position.floor_ordinal = floor.floor, floor.floor_ordinal
+    position.delivered += gone
+    bits >>= min(max(0, front.ordinal - position.ordinal), BITMAP_BITS)
+    position.bitmap, position.bits_used = bits.to_bytes(BITMAP_SIZE, "little"), bits.bit_length()
+    position.next, position.ordinal = front.first, max(front.ordinal, position.ordinal)
+    position.segment = position.offset = 0
 
 
 def _lost_seek(known: Survey, buffer_id: bytes, run: bytes, next_: int, ordinal: int) -> SeekSlot:

@@ -12,20 +12,15 @@ Reads only. One thread at a time.
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import dataclass
 from typing import Final
 
 from mbframework.files import Files
+from mbframework.spool.remains import PAGE, is_refusal
 
 TRIES: Final = 3
 PERSISTS_NS: Final = 3 * 10**9
-_PAGE: Final = 4096
-#: What a device, or a file system that checks what it reads, says of bytes that it cannot give.
-_REFUSED: Final = frozenset(
-    number for name in ("EIO", "EBADMSG", "ENODATA", "EUCLEAN") if (number := getattr(errno, name, None)) is not None
-)
 
 
 @dataclass(slots=True)
@@ -55,12 +50,12 @@ class Sectors:
         try:
             data = self._files.pread(fd, size, offset)
         except OSError as error:
-            if error.errno not in _REFUSED:
+            if not is_refusal(error):
                 raise
             return self._by_pages(fd, size, offset, size if least is None else least)
         if self._refusals:
             inode = self._files.fstat(fd).st_ino
-            for page in range(offset // _PAGE, (offset + size) // _PAGE + 1):
+            for page in range(offset // PAGE, (offset + size) // PAGE + 1):
                 self._refusals.pop((inode, page), None)
         return data
 
@@ -68,8 +63,8 @@ class Sectors:
         """Whether some of the file from offset ``start`` to ``end`` (None: to its end) was given up."""
         if not self._refusals:
             return False
-        inode, first = self._files.fstat(fd).st_ino, start // _PAGE
-        last = None if end is None else (end - 1) // _PAGE
+        inode, first = self._files.fstat(fd).st_ino, start // PAGE
+        last = None if end is None else (end - 1) // PAGE
         return any(
             refusal.given_up and of == inode and first <= page and (last is None or page <= last)
             for (of, page), refusal in self._refusals.items()
@@ -81,8 +76,8 @@ class Sectors:
         refused: OSError | None = None
         at, end = offset, min(offset + size, info.st_size)
         while at < end:
-            stop = min(end, (at // _PAGE + 1) * _PAGE)
-            piece = self._page(fd, (info.st_ino, at // _PAGE), stop - at, at)
+            stop = min(end, (at // PAGE + 1) * PAGE)
+            piece = self._page(fd, (info.st_ino, at // PAGE), stop - at, at)
             if isinstance(piece, OSError):
                 # Those behind it are asked for all the same, so that the waiting for all of them is one.
                 refused = refused or piece
@@ -105,7 +100,7 @@ class Sectors:
             try:
                 data = self._files.pread(fd, size, offset)
             except OSError as error:
-                if error.errno not in _REFUSED:
+                if not is_refusal(error):
                     raise
                 if not self._persists(key):
                     return OSError(error.errno, f"{os.strerror(error.errno or 0)} at offset {offset}", self._directory)

@@ -3,7 +3,7 @@
 Promises
 --------
 - What is not known to be on the device after a failed sync is stored again before the next sync counts.
-- A seal has the CRC of each MiB as it stands in the file.
+- A seal has the CRC of each MiB as it stands in the file; none at all where the device refuses to give it back.
 
 Threads: facts are read and set under the lane's lock. What takes a descriptor is the housekeeper's, without it.
 """
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from mbframework.files import Files
 from mbframework.spool import layout, seal
 from mbframework.spool.prepared import MiB, Prepared
+from mbframework.spool.remains import Remains, is_refusal
 from mbframework.spool.segment_header import SegmentHeader
 
 if TYPE_CHECKING:
@@ -96,8 +97,9 @@ class Active:
         if self.file.fd < 0:
             self.file.fd = files.open(os.path.join(directory, self.segment.name))
         fd, tail, segment = self.file.fd, self.tail, self.segment
+        remains = Remains(files, directory)
         crcs = [
-            zlib.crc32(files.pread(fd, min(MiB, tail - offset), offset), self.file.salt)
+            zlib.crc32(remains.pread(fd, min(MiB, tail - offset), offset), self.file.salt)
             for offset in range(0, tail, MiB)
         ]
         end = segment.end or segment.first
@@ -110,13 +112,25 @@ class Active:
                 highest=self.last_accepted,
                 frame_bytes=tail - layout.FIRST_FRAME,
                 offset=tail,
-                crcs=crcs,
+                crcs=crcs if remains.refused(fd) is None else (),
             ),
             self.file.salt,
         )
-        files.pwrite(fd, raw, tail)
-        files.truncate(fd, tail + len(raw))
+        put_at_end(files, fd, raw, tail)
         return len(raw)
+
+
+def put_at_end(files: Files, fd: int, raw: bytes, offset: int) -> None:
+    """Store ``raw`` at ``offset`` and cut the file behind it. Raises OSError."""
+    try:
+        files.pwrite(fd, raw, offset)
+        files.truncate(fd, offset + len(raw))
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        # A store into a part of a page has to read the page. Cut off, it is given back, and a new one taken.
+        files.truncate(fd, offset)
+        files.pwrite(fd, raw, offset)
 
 
 def seal_room(size: int) -> int:

@@ -10,6 +10,8 @@ Promises
   Linux reports a page that it could not write once, and then takes it for clean.
 - The file is made at its full size under a temporary name, synced and renamed, so that a full disk
   cannot stop a later write.
+- A file of which the device refuses a page cannot be relied upon to take stores: :meth:`SlotFile.resume` makes it anew,
+  from the newest slot, which no stop in between takes away.
 
 Any thread may write and sync; a sync does not hold up a write.
 """
@@ -18,9 +20,14 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Final
 
 from mbframework.files import Files
 from mbframework.spool.layout import SLOT_COUNT, SLOT_STRIDE
+from mbframework.spool.remains import Remains
+
+#: What follows the name of a file that is being made, or made anew.
+NEW: Final = ".new"
 
 
 class SlotFile:
@@ -43,8 +50,8 @@ class SlotFile:
         name already is put aside as ``NAME.damaged-N``: it was looked at and holds no valid slot."""
         names = set(files.list(os.path.dirname(path)))
         name = os.path.basename(path)
-        temporary = f"{path}.new"
-        if f"{name}.new" in names:
+        temporary = f"{path}{NEW}"
+        if f"{name}{NEW}" in names:
             files.unlink(temporary)
         fd = files.open(temporary, create=True, exclusive=True)
         try:
@@ -70,6 +77,23 @@ class SlotFile:
             files.close(fd)
             raise
         return cls(files, fd, durable)
+
+    @classmethod
+    def resume(cls, files: Files, path: str, durable: int, size: int, newest: bytes) -> SlotFile:
+        """The same, whether or not the device gives all of the file's ``size`` bytes. ``newest`` is that slot, or one
+        that follows it."""
+        finish(files, path)
+        slots = cls.open(files, path, durable)
+        try:
+            remains = Remains(files, os.path.dirname(path))
+            remains.pread(slots.fd, size, 0)
+            if remains.refused(slots.fd) is None:
+                return slots
+        except BaseException:
+            slots.close()
+            raise
+        slots.close()
+        return cls.create(files, path, size, newest)
 
     def write(self, raw: bytes) -> None:
         """Store a slot's bytes: visible to every reader, durable after the next sync."""
@@ -120,3 +144,10 @@ class SlotFile:
             fd, self.fd = self.fd, -1
             if fd >= 0:
                 self._files.close(fd)
+
+
+def finish(files: Files, path: str) -> None:
+    """Give a file that was made anew its name, where a kill came in between. Raises OSError."""
+    if files.exists(f"{path}{NEW}") and not files.exists(path):
+        files.rename(f"{path}{NEW}", path)
+        files.sync_directory(os.path.dirname(path))

@@ -3,8 +3,8 @@
 Promises
 --------
 - Reads only: monitors use it on running and on dead lanes, and recovery on what it is about to mend.
-- What is missing, torn or damaged is reported as what it is: absent. Head and seek are read again where a writer may
-  have been in the middle of a store.
+- What is missing, torn, damaged or refused by the device is reported as what it is: absent. Head and seek are read
+  again where a writer may have been in the middle of a store.
 - :func:`survey` reads the header of every segment. :func:`glance` reads those that the counts depend on: its time is
   that of listing the directory. Both count the same messages.
 - Of an unsealed segment only what follows the newest known position is walked.
@@ -18,15 +18,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from mbframework.errors import UnsupportedFormat
 from mbframework.files import Files
 from mbframework.spool import head, layout, seek, segment_header, walk
 from mbframework.spool.head import HeadSlot, LivePage
 from mbframework.spool.index import Entry, SegmentIndex
+from mbframework.spool.remains import Remains
 from mbframework.spool.seek import SeekSlot
 from mbframework.spool.segment_header import SegmentHeader
+from mbframework.spool.slots import NEW
 from mbframework.spool.walk import Walked
 
 _S = TypeVar("_S")
@@ -75,11 +77,14 @@ class Survey:
     #: Files that look like segments but whose headers are damaged, or of a newer format.
     unreadable: list[str] = field(default_factory=list)
     unsupported: str = ""
+    #: Whether head and seek have a slot that is neither valid nor empty, or was refused: a newer one may be lost.
+    head_damaged: bool = False
+    seek_damaged: bool = False
 
     @property
     def clean(self) -> bool:
-        """The writer stopped in order."""
-        return self.head is not None and bool(self.head.flags & head.CLEAN)
+        """The writer stopped in order, as far as the newest slot that can be read is known to be the newest."""
+        return self.head is not None and bool(self.head.flags & head.CLEAN) and not self.head_damaged
 
     @property
     def spool_end(self) -> int:
@@ -144,13 +149,14 @@ class Survey:
         return total
 
 
-def survey(files: Files, directory: str) -> Survey:
+def survey(files: Files, directory: str, remains: Remains | None = None) -> Survey:
     """Everything that a lane's directory says.
 
+    :param remains: reads; without it, what the device refuses is asked for once.
     :raises UnsupportedFormat: head or seek were written by a newer release.
-    :raises OSError: the device failed, or the directory may not be read.
+    :raises OSError: the device failed as a whole, or the directory may not be read.
     """
-    result, segments = _begin(files, directory)
+    result, segments = _begin(files, directory, remains or Remains(files, directory))
     for place in range(segments.count):
         segments.at(place)
     segments.finish()
@@ -162,7 +168,7 @@ def glance(files: Files, directory: str) -> Survey:
 
     Raises as :func:`survey`.
     """
-    result, segments = _begin(files, directory)
+    result, segments = _begin(files, directory, Remains(files, directory))
     segments.forward(0)
     if result.seek is not None:
         segments.forward(segments.backward(segments.holding(result.seek.next)) + 1)
@@ -176,26 +182,40 @@ def glance(files: Files, directory: str) -> Survey:
 
 def read_seek(files: Files, directory: str) -> SeekSlot | None:
     """The seek alone. Raises UnsupportedFormat, OSError."""
-    return _newest(files, os.path.join(directory, layout.SEEK_FILE), seek.SEEK_FILE_SIZE, seek.newest)[0]
+    return _seek(files, directory, Remains(files, directory)).slot
 
 
 def read_head(files: Files, directory: str) -> HeadSlot | None:
     """The head's newest slot alone, as :func:`read_seek`."""
-    return _head(files, directory)[0]
+    return _head(files, directory, Remains(files, directory))[0].slot
 
 
 def read_live(files: Files, directory: str) -> LivePage | None:
     """The live page, where it belongs to the head's run and to this boot. Raises UnsupportedFormat, OSError."""
-    return _head(files, directory)[2]
+    return _head(files, directory, Remains(files, directory))[1]
 
 
-def _head(files: Files, directory: str) -> tuple[HeadSlot | None, int, LivePage | None]:
+@dataclass(frozen=True, slots=True)
+class _Newest(Generic[_S]):
+    """The newest slot of a file, and its index; whether another may have been newer; the file's content."""
+
+    slot: _S | None
+    index: int
+    damaged: bool
+    raw: bytes
+
+
+def _seek(files: Files, directory: str, remains: Remains) -> _Newest[SeekSlot]:
+    return _newest(files, os.path.join(directory, layout.SEEK_FILE), seek.SEEK_FILE_SIZE, seek.newest, remains)
+
+
+def _head(files: Files, directory: str, remains: Remains) -> tuple[_Newest[HeadSlot], LivePage | None]:
     path = os.path.join(directory, layout.HEAD_FILE)
-    slot, index, raw = _newest(files, path, head.HEAD_FILE_SIZE, lambda raw: head.newest(raw[: head.LIVE_PAGE]))
-    page = head.unpack_live(raw[head.LIVE_PAGE :])
-    if slot is None or page is None or page.boot_id != files.boot_id() or not _belongs(page, slot):
+    found = _newest(files, path, head.HEAD_FILE_SIZE, lambda raw: head.newest(raw[: head.LIVE_PAGE]), remains)
+    page = head.unpack_live(found.raw[head.LIVE_PAGE :])
+    if found.slot is None or page is None or page.boot_id != files.boot_id() or not _belongs(page, found.slot):
         page = None
-    return slot, index, page
+    return found, page
 
 
 def _belongs(live: LivePage, slot: HeadSlot) -> bool:
@@ -205,45 +225,51 @@ def _belongs(live: LivePage, slot: HeadSlot) -> bool:
 
 
 def _newest(
-    files: Files, path: str, size: int, newest: Callable[[bytes], tuple[_S | None, int, bool]]
-) -> tuple[_S | None, int, bytes]:
-    """The newest slot of a file, its index, and the file's content."""
+    files: Files, path: str, size: int, newest: Callable[[bytes], tuple[_S | None, int, bool]], remains: Remains
+) -> _Newest[_S]:
     for _ in range(_LOOKS):
-        raw = _content(files, path, size)
+        raw, refused = _content(files, path, size, remains)
         slot, index, torn = newest(raw)
         if not torn:
             break
-    return slot, index, raw
+    return _Newest(slot, index, torn or refused, raw)
 
 
-def _content(files: Files, path: str, size: int) -> bytes:
-    try:
-        fd = files.open(path, write=False)
-    except FileNotFoundError:
-        return b""
-    try:
-        return files.pread(fd, size, 0)
-    finally:
-        files.close(fd)
+def _content(files: Files, path: str, size: int, remains: Remains) -> tuple[bytes, bool]:
+    """What stands in a file, and whether the device refused some of it."""
+    # A file that is made anew has the other name for a moment, and after a kill in that moment.
+    for name in (path, f"{path}{NEW}", path):
+        try:
+            fd = files.open(name, write=False)
+        except FileNotFoundError:
+            continue
+        try:
+            return remains.pread(fd, size, 0), remains.refused(fd) is not None
+        finally:
+            files.close(fd)
+    return b"", False
 
 
-def _begin(files: Files, directory: str) -> tuple[Survey, _Segments]:
+def _begin(files: Files, directory: str, remains: Remains) -> tuple[Survey, _Segments]:
     """Head and seek, and the listing."""
     # The seek comes first: segments that it has passed since may be gone, those that it has not are there.
-    path = os.path.join(directory, layout.SEEK_FILE)
-    seek_slot, seek_index, _ = _newest(files, path, seek.SEEK_FILE_SIZE, seek.newest)
-    head_slot, head_index, live = _head(files, directory)
-    same_boot = head_slot is not None and head_slot.boot_id == files.boot_id()
-    result = Survey(head_slot, head_index, live, same_boot, seek_slot, seek_index)
-    return result, _Segments(files, directory, result)
+    passed = _seek(files, directory, remains)
+    top, live = _head(files, directory, remains)
+    same_boot = top.slot is not None and top.slot.boot_id == files.boot_id()
+    result = Survey(
+        top.slot, top.index, live, same_boot, passed.slot, passed.index,
+        head_damaged=top.damaged, seek_damaged=passed.damaged,
+    )  # fmt: skip
+    return result, _Segments(files, directory, result, remains)
 
 
 class _Segments:
     """The segments of a listing, by their places in it; each is opened at most once, and goes into ``result``."""
 
-    def __init__(self, files: Files, directory: str, result: Survey) -> None:
+    def __init__(self, files: Files, directory: str, result: Survey, remains: Remains) -> None:
         self._files = files
-        self._index = SegmentIndex(files, directory)
+        self._remains = remains
+        self._index = SegmentIndex(files, directory, remains.pread)
         self._index.refresh()
         self._result = result
         self._looked: dict[int, Found | None] = {}
@@ -343,20 +369,20 @@ class _Segments:
         if opened is None:
             return False
         fd, header = opened
-        known, files = self._result, self._files
+        known, reads = self._result, self._remains
         try:
             if found.entry.sealed:
-                found.end = walk.sealed_end(files, fd, header, found.size)
+                found.end = walk.sealed_end(reads, fd, header, found.size)
                 return True
             if known.live is not None and known.live.segment == header.first and known.live.tail < found.size:
                 # Stored in this boot, one frame after the other: behind the first that is not whole there is none.
-                found.walked = walk.walk(files, fd, header, known.live.tail, 0, search=False, limit=limit)
+                found.walked = walk.walk(reads, fd, header, known.live.tail, 0, search=False, limit=limit)
             else:
-                found.walked = walk.walk(files, fd, header, *_start(known, found), limit=limit)
+                found.walked = walk.walk(reads, fd, header, *_start(known, found), limit=limit)
             found.end = found.walked.end
             return True
         finally:
-            files.close(fd)
+            self._files.close(fd)
 
 
 def _is_whole(known: Survey, header: SegmentHeader) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mbframework.files import Files
 from mbframework.spool import frame, layout, seal
 from mbframework.spool.frame import FrameHeader
+from mbframework.spool.remains import Reads
 from mbframework.spool.segment_header import SegmentHeader
 
 _WINDOW = 1 << 20
@@ -29,7 +29,7 @@ class Walked:
 
 
 def walk(
-    files: Files, fd: int, header: SegmentHeader, offset: int, sequence: int, *, search: bool = True,
+    files: Reads, fd: int, header: SegmentHeader, offset: int, sequence: int, *, search: bool = True,
     limit: int | None = None,
 ) -> Walked:  # fmt: skip
     """The end of a segment, from a frame at ``offset`` on.
@@ -72,7 +72,7 @@ def walk(
         offset = survivor[0]
 
 
-def sealed_end(files: Files, fd: int, header: SegmentHeader, size: int) -> int:
+def sealed_end(files: Reads, fd: int, header: SegmentHeader, size: int) -> int:
     """One past the last sequence of a sealed segment: by its seal, else by walking."""
     trailer = files.pread(fd, seal.TRAILER_SIZE, max(0, size - seal.TRAILER_SIZE))
     offset = seal.read_trailer(trailer, header.salt)

@@ -3,7 +3,8 @@
 Promises
 --------
 - :meth:`SpoolWriter.append` stores one frame with one slice assignment into a mapped, reserved file: no
-  system call, unless a segment is full and none is prepared.
+  system call, unless a segment is full and none is prepared. The extension, where it is in use, does the same to
+  the same numbers (:class:`~mbframework.speedups.Tip`).
 - A frame never crosses segments, sequences within a segment have no gap, and nothing is ever appended to a
   segment that another opening wrote.
 - Only a prepared segment is filled with zeros; nothing but :meth:`append` and the seal writes into one
@@ -27,9 +28,11 @@ from collections import deque
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from mbframework.budget import Share
 from mbframework.files import Files
+from mbframework.speedups import Tip
 from mbframework.spool import frame, layout
-from mbframework.spool.prepared import MiB, NoSpace, Prepared
+from mbframework.spool.prepared import MiB, NoSpace, Prepared, SharedFull
 from mbframework.spool.segment import Active, Segment, seal_room
 from mbframework.spool.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 
@@ -67,7 +70,7 @@ class Limits:
 
 
 @dataclass
-class SpoolWriter:
+class SpoolWriter(Tip):
     """See the module. ``end`` is one past the last spooled sequence, ``ordinal`` the messages ever spooled."""
 
     files: Files
@@ -79,6 +82,8 @@ class SpoolWriter:
     end: int
     ordinal: int
     segments: list[Segment]
+    #: Of what several lanes may use together.
+    share: Share | None = None
     counters: Counters = field(default_factory=Counters)
 
     active: Active | None = None
@@ -88,21 +93,16 @@ class SpoolWriter:
     naming: threading.Lock = field(default_factory=threading.Lock)
     #: Held while a segment's file is synced, so that a failure is seen by whoever comes next.
     syncing: threading.Lock = field(default_factory=threading.Lock)
-    #: True from before a frame is stored until the tail is past it.
-    busy: bool = False
-    #: Offset of the last frame stored, for the live page.
-    last: int = layout.FIRST_FRAME
     #: The next prepared file has this size; a lane that never spilled reserves little.
     next_size: int = 0
 
     #: The size of a file that is being prepared.
     _preparing: int = 0
-    _limit: int = 0
-    _roll_at: int = 0
-    _salt: int = 0
-    _tail: int = 0
 
     def __post_init__(self) -> None:
+        self.busy = False
+        self.last = layout.FIRST_FRAME
+        self._limit = self._roll_at = self._salt = self._tail = self.frames = self.last_accepted = 0
         if not self.next_size:
             self.next_size = self.limits.segment_size if self.segments else min(self.limits.segment_size, MiB)
 
@@ -134,8 +134,8 @@ class SpoolWriter:
         self.end = first + count
         self.ordinal += count
         self.busy = False
-        active.frames += 1
-        active.last_accepted = accepted
+        self.frames += 1
+        self.last_accepted = accepted
 
     def settle(self) -> None:
         """After an interrupted :meth:`append`: step over the frame where it was stored whole."""
@@ -148,8 +148,8 @@ class SpoolWriter:
                     behind, end = frame.next_offset(tail, header.length), header.first + header.count
                     # As in append(), nothing is called between these.
                     self.last, self._tail, self.end, self.ordinal = tail, behind, end, self.ordinal + header.count
-                    active.frames += 1
-                    active.last_accepted = header.accepted
+                    self.frames += 1
+                    self.last_accepted = header.accepted
         self.busy = False
 
     def retire(self) -> None:
@@ -159,7 +159,9 @@ class SpoolWriter:
         active = self.active
         if active is None:
             return
+        self.detach()
         active.tail = self._tail
+        active.frames, active.last_accepted = self.frames, self.last_accepted
         active.segment.end = self.end
         self.active = None
         self._limit = self._tail = 0
@@ -233,6 +235,7 @@ class SpoolWriter:
         limit, roll_at = min(file.usable_until(), file.size - active.room), now + self.limits.segment_age_ns
         try:
             # Nothing is called between these, so that no KeyboardInterrupt finds half of it.
+            self.frames = 0
             self.active, self.segments, self._salt = active, longer, file.salt
             self._tail = self.last = layout.FIRST_FRAME
             self._limit, self._roll_at, self.end = limit, roll_at, first
@@ -269,6 +272,8 @@ class SpoolWriter:
             raise NoSpace(f"max_segments of {self.limits.max_segments} is reached")
         if self.files.free_bytes(self.directory) - size < self.limits.min_free:
             raise NoSpace(f"the device has less than min_free ({self.limits.min_free} bytes) left")
+        if self.share is not None and not self.share.claim(self.used(), size):
+            raise SharedFull(f"the total_size of {self.share.budget.total} bytes, which the lanes share, is reached")
 
     # The housekeeper's, without the lock
 
@@ -402,6 +407,7 @@ class SpoolWriter:
 
     def close(self) -> None:
         """Let go of every descriptor and map; what was prepared and not used is deleted."""
+        self.detach()
         file = self.prepared
         self.prepared = None
         if file is not None:
@@ -419,6 +425,7 @@ class SpoolWriter:
 
     def forget(self) -> None:
         """In a forked child: let go of the copies of descriptors and maps; the files are the parent's."""
+        self.detach()
         files = [each.file for each in (*self.retired, self.active) if each is not None]
         if self.prepared is not None:
             files.append(self.prepared)
