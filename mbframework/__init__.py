@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mbframework.message import Batch, Message, Position
     from mbframework.plugins import ProviderType, hookimpl, option
     from mbframework.provider import Context, Health, Provider
+    from mbframework.routed import RoutedBuffer
     from mbframework.sidecar import Sidecar
     from mbframework.status import BufferStatus, LaneStatus
     from mbframework.status import read as read_status
@@ -95,6 +96,7 @@ __all__ = [
     "ProviderType",
     "ProviderUnavailable",
     "ProviderUnusable",
+    "RoutedBuffer",
     "SendFailed",
     "SenderStuck",
     "Sidecar",
@@ -124,6 +126,7 @@ _LATE = {
     "Position": "message.Position",
     "Provider": "provider.Provider",
     "ProviderType": "plugins.ProviderType",
+    "RoutedBuffer": "routed.RoutedBuffer",
     "Sidecar": "sidecar.Sidecar",
     "hookimpl": "plugins.hookimpl",
     "install_sigterm": "buffer.install_sigterm",

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mbframework import clerk, pause
 from mbframework.accounts import floor_ahead
 from mbframework.admission import MEMORY_ONLY
+from mbframework.budget import Budget
 from mbframework.deadletters import DeadLetters
 from mbframework.directory import Directory
 from mbframework.errors import BufferClosed, BufferFull, FlushTimeout, MessageBufferError, ModeError
@@ -39,6 +40,7 @@ from mbframework.provider import Context
 from mbframework.reporter import Reporter
 from mbframework.sender import Sender
 from mbframework.shutdown import Shutdown
+from mbframework.speedups import Lock
 from mbframework.spool import layout, recovery
 from mbframework.spool.headfile import HeadFile
 from mbframework.spool.prepared import NoSpace
@@ -62,7 +64,7 @@ class Engine:
 
     def __init__(
         self, files: Files, config: Config, source: ProviderSource | None, directory: Directory, name: str,
-        writer_lock: LockFile, sender_lock: LockFile | None, hub: ObserverHub | None,
+        writer_lock: LockFile, sender_lock: LockFile | None, hub: ObserverHub | None, budget: Budget | None = None,
     ) -> None:  # fmt: skip
         begun_at = files.boot_ns()
         self.files = files
@@ -74,6 +76,8 @@ class Engine:
         self.writer_lock = writer_lock
         self.sender_lock = sender_lock
         self.hub = hub
+        #: Bytes on disk that it shares with other lanes.
+        self.budget = budget
         self.shutdown = Shutdown(self)
         self.narrator = Narrator(self)
         run, boot_id = files.random(16), files.boot_id()
@@ -118,7 +122,7 @@ class Engine:
             max_segments=max(config.max_segments, len(segments) + 2),
             min_free=min_free,
         )
-        lock = threading.RLock()
+        lock = Lock()
         spool = SpoolWriter(
             files=files, directory=self.path, identity=identity, limits=limits, lock=lock, mapped=mapped,
             end=begun.end, ordinal=begun.head.ordinal, segments=segments,
@@ -139,6 +143,9 @@ class Engine:
         self.lane = Lane(
             files=files, config=config, spool=spool, head_file=head_file, lock=lock, sends=source is not None
         )
+        if self.budget is not None:
+            wake = self.lane.chores.set if config.on_full == "prune" else None
+            spool.share = self.budget.join(resident, 3 * config.segment_size, shrink=config.shrink, wake=wake)
         self.lane.on_hand_over = self._handed_over
         #: What had been settled when the lane last left live (-1: never), and why it left.
         self.settled_at_leaving, self.why_left = -1, ""
@@ -448,6 +455,8 @@ class Engine:
         lane = self.lane
         with lane.lock:
             used = lane.spool.used() / lane.spool.limits.total_size if lane.spool.segments else 0.0
+            if self.budget is not None:
+                used = max(used, self.budget.held() / self.budget.total)
             if lane.full:
                 return 1.0
             if lane.live:

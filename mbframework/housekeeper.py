@@ -26,7 +26,7 @@ from mbframework.files import Files, is_broken, is_full
 from mbframework.lane import Lane
 from mbframework.ledger import Ledger
 from mbframework.spool import recovery, retention
-from mbframework.spool.prepared import NoSpace
+from mbframework.spool.prepared import NoSpace, SharedFull
 from mbframework.spool.segment import Segment
 from mbframework.spool.survey import Found
 
@@ -98,7 +98,7 @@ class Housekeeper:
             return
         chores = (
             self._lane.watch, self._grant, self._finish_recovered, self._retire_old, self._seal, self._remove_delivered,
-            self._prepare, self._tell_late, self._sync,
+            self._give, self._prepare, self._tell_late, self._sync,
         )  # fmt: skip
         well = [self._do(chore) for chore in chores]
         if all(well):
@@ -132,6 +132,8 @@ class Housekeeper:
         lane = self._lane
         if lane.closed and not lane.memory_messages():
             return
+        if lane.spool.share is not None:
+            lane.spool.share.awaiting = False
         # A write that finds no room from here on wants another look: this one does not answer it.
         was_full = lane.full
         try:
@@ -139,10 +141,14 @@ class Housekeeper:
             if lane.spool.prepared is None:
                 lane.spool.prepare()
         except (NoSpace, OSError):
-            lane.vain_searches += 1
+            if lane.spool.share is None or not lane.spool.share.awaiting:
+                lane.vain_searches += 1
             raise
         finally:
             with lane.lock:
+                if lane.spool.share is not None:
+                    # What was claimed and not taken is there for the others.
+                    lane.spool.share.note(lane.spool.used())
                 lane.space_searches += 1
                 lane.changed.notify_all()
         if was_full:
@@ -160,15 +166,34 @@ class Housekeeper:
             size = max(size, spool.limits.segment_size)
         # With the next one at hand, min_free is kept by pruning all the same.
         prunes = self._config.on_full == "prune"
+        share = spool.share
         while size or prunes:
             try:
                 with self._lane.lock:
                     spool.check_room(size)
             except NoSpace as no_space:
+                if isinstance(no_space, SharedFull) and share is not None:
+                    if share.ask(size):
+                        continue
+                    if share.awaiting:
+                        raise
                 if not prunes or not self._prune(size, no_space.reason):
                     raise
             else:
                 return
+
+    def _give(self) -> None:
+        """Another lane wants room, and this one holds more."""
+        share = self._lane.spool.share
+        if share is None:
+            return
+        try:
+            if share.wanted:
+                self._prune(0, f"the total_size of {share.budget.total} bytes, which the lanes share, is reached")
+        finally:
+            with self._lane.lock:
+                share.note(self._lane.spool.used())
+            share.answer()
 
     def _prune(self, size: int, reason: str) -> bool:
         """Remove the oldest segments; False where none may go."""
@@ -176,6 +201,8 @@ class Housekeeper:
         spool = lane.spool
         with lane.lock:
             over = max(1, spool.used() + size - spool.limits.total_size)
+            if spool.share is not None:
+                over = max(over, spool.share.missing(size), spool.share.wanted)
             many = len(spool.segments) + 1 - spool.limits.max_segments
             victims = retention.prunable(spool.segments, over, max(1, many))
             if not victims:

@@ -12,7 +12,7 @@ import socket
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mbframework import pause
+from mbframework import pause, speedups
 from mbframework.history import Sent, Written
 from mbframework.spool.survey import read_seek
 from mbframework.status import LaneStatus, SeekPosition, oldest_on_disk, read_lane
@@ -147,7 +147,7 @@ class Narrator:
     def writer_section(self) -> dict[str, Any]:
         """The content of the writer's status file."""
         engine = self._engine
-        lane = engine.lane
+        lane, budget = engine.lane, engine.budget
         counters = lane.spool.counters
         return heartbeat_section(engine.files, engine.name, self.state()[0]) | {
             "buffer": {"id": engine.directory.buffer_id.hex(), "created": engine.directory.created},
@@ -168,9 +168,13 @@ class Narrator:
                 "total_size": lane.spool.limits.total_size,
                 "segment_size": lane.spool.limits.segment_size,
                 "max_segments": lane.spool.limits.max_segments,
+                "shared_total_size": budget.total if budget is not None else None,
+                "shared_used": budget.held() if budget is not None else None,
             },
             "file_system": engine.directory.file_system,
             "mapped": engine.directory.mapped,
+            "compiled": speedups.compiled is not None,
+            "why_plain": speedups.why_plain,
             "events_dropped": engine.writer_events.dropped,
         }
 

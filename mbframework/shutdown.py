@@ -218,6 +218,8 @@ class Shutdown:
         engine.reporter.report(closed=True)
         if engine.hub is not None:
             engine.hub.close(1.0)
+        if lane.spool.share is not None:
+            lane.spool.share.leave()
         self._attempt(lane.spool.close)
         lane.head.close()
         if engine.ledger is not None:

@@ -14,14 +14,23 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self, TypeAlias
 
 from mbframework import clerk, pause
 from mbframework import directory as directories
+from mbframework.config import Config
 from mbframework.deadletters import DeadLetters
 from mbframework.directory import Directory
-from mbframework.errors import BufferLocked, ConfigurationError, DirectoryError, NotABuffer, UnsupportedFormat
+from mbframework.errors import (
+    BufferLocked,
+    ConfigurationError,
+    DirectoryError,
+    NotABuffer,
+    PluginError,
+    UnsupportedFormat,
+)
 from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.history import SENDER_FILE, Ring
@@ -31,8 +40,10 @@ from mbframework.mending import mend
 from mbframework.narrator import heartbeat_section, sending_section, sent
 from mbframework.observers import ObserverHub
 from mbframework.outlet import Outlet
+from mbframework.plugins.source import ProviderSource, resolve_url
 from mbframework.provider import Context
 from mbframework.reporter import Reporter
+from mbframework.routing import Routing
 from mbframework.sender import UNKNOWN_DESTINATION, Sender
 from mbframework.spool import layout
 from mbframework.spool.index import SegmentIndex
@@ -41,38 +52,72 @@ from mbframework.spool.runs import Runs
 from mbframework.spool.survey import Survey, glance, read_head, read_live, read_seek
 from mbframework.spool.writer import Identity
 
-if TYPE_CHECKING:
-    from mbframework.config import Config
-    from mbframework.plugins.source import ProviderSource
-
 _log = logging.getLogger("mbframework.sidecar")
 _CHORE_INTERVAL = 0.5
+#: A lane that is blocked, and of which nothing leaves, for so long is not waited for: it takes a person.
+_STUCK_NS = 10 * 10**9
+
+#: How a lane is sent.
+Delivery: TypeAlias = tuple[Config, ProviderSource]
 
 
 class Sidecar:
     """Sends what is in ``config.directory`` through ``source``, lane by lane, until :meth:`stop`.
 
+    ``lanes`` says how a lane is sent that goes by its own configuration; None: not at all.
+
     :raises DirectoryError: the directory is not a buffer, or not safe.
     :raises PluginError: an observer that the configuration names cannot be used.
     """
 
-    def __init__(self, config: Config, source: ProviderSource, files: Files | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        source: ProviderSource | None,
+        files: Files | None = None,
+        *,
+        lanes: Callable[[str], Delivery | None] | None = None,
+    ) -> None:
         self._files = files or Files()
         self._config = config
-        self._source = source
+        self._lanes_go = lanes or (lambda _: (config, source) if source is not None else None)
         if config.directory is None or not os.path.isdir(config.directory):
             raise NotABuffer(f"{config.directory} is not a directory; give the directory of a buffer")
         directories.read(self._files, os.path.abspath(config.directory))
-        self._hub = ObserverHub(config.observers) if config.observers else None
-        self.directory: Directory = directories.prepare(self._files, config.directory, config)
+        with config.naming("observers"):
+            self._hub = ObserverHub(config.observers) if config.observers else None
+        with config.naming("directory"):
+            self.directory: Directory = directories.prepare(self._files, config.directory, config)
         self._stopping = threading.Event()
         self.lanes: dict[str, DrainedLane] = {}
         #: Lanes that others send, by whom; and lanes that cannot be read, and why.
         self.held: dict[str, str] = {}
         self.refused: dict[str, str] = {}
+        #: Lanes of which something waits and that take a person, and why: what ``run(until_empty=True)`` did not send.
+        self.blocked: dict[str, str] = {}
+
+    @classmethod
+    def from_config(cls, config: Config, files: Files | None = None) -> Self:
+        """One that sends with the provider that ``config`` names, and each of its ``lanes`` with its own.
+
+        :raises ConfigurationError: a provider is missing or wrong; the error names where that stands.
+        :raises PluginError: it cannot be used; likewise.
+        """
+        if not config.lanes:
+            return cls(config, _source_of(config), files)
+        routing = Routing(config)
+        ways: dict[str, Delivery] = {}
+        for name, plan in routing.plans.items():
+            try:
+                ways[name] = (plan.config, _source_of(plan.config))
+            except (ConfigurationError, PluginError) as error:
+                error.args = (f"{config.label('lanes')}.{name}: {error}", *error.args[1:])
+                raise
+        return cls(config, None, files, lanes=lambda name: ways[plan.name] if (plan := routing.plan_of(name)) else None)
 
     def run(self, *, until_empty: bool = False) -> int:
-        """Send; with ``until_empty`` return when nothing waits any more. The number of messages settled.
+        """Send; with ``until_empty`` return when nothing waits any more, but for lanes that are ``blocked``. The number
+        of messages settled.
 
         :raises BufferLocked: ``until_empty``, and another process sends all there is.
         :raises DirectoryError: ``until_empty``, and a lane cannot be read, or nothing may be sent from a copy.
@@ -95,7 +140,8 @@ class Sidecar:
                         f"lane {paused[0]} is paused: mb resume {self.directory.path} ends that",
                         path=self.directory.path,
                     )
-                if until_empty and all(lane.empty() for lane in self.lanes.values()):
+                self.blocked = {name: why for name, lane in self.lanes.items() if (why := lane.stuck())}
+                if until_empty and all(name in self.blocked or lane.empty() for name, lane in self.lanes.items()):
                     if self.refused:
                         raise DirectoryError("; ".join(self.refused.values()), path=self.directory.path)
                     break
@@ -118,7 +164,7 @@ class Sidecar:
                 continue
             try:
                 self._adopt(name)
-            except (UnsupportedFormat, OSError) as error:
+            except (DirectoryError, OSError) as error:
                 # One lane's trouble is its own: the others are sent.
                 said = error.strerror or error if isinstance(error, OSError) else error
                 why = f"lane {name} cannot be sent: {said}"
@@ -130,6 +176,10 @@ class Sidecar:
 
     def _adopt(self, name: str) -> None:
         path = self.directory.lane_path(name)
+        way = self._lanes_go(name)
+        if way is None:
+            raise DirectoryError("the configuration has no such lane, and no provider for it", path=path)
+        config, source = way
         lock_path = os.path.join(path, layout.SENDER_LOCK_FILE)
         lock = LockFile.take(self._files, lock_path, 0.0)
         if lock is None:
@@ -141,7 +191,7 @@ class Sidecar:
                 # Its writer is only opening it: nothing can wait there yet. The next look finds it.
                 lock.release()
                 return
-            lane = DrainedLane(self._files, self._config, self._source, self.directory, name, lock, self._hub)
+            lane = DrainedLane(self._files, config, source, self.directory, name, lock, self._hub)
         except BaseException:
             lock.release()
             raise
@@ -161,6 +211,15 @@ class Sidecar:
                 _log.info("lane %s: its writer is gone; recovered: %s", name, "; ".join(notes) or "nothing to mend")
         finally:
             lock.release()
+
+
+def _source_of(config: Config) -> ProviderSource:
+    if config.provider is None:
+        raise ConfigurationError(
+            "no provider to send to: expected one in the configuration, such as kafka://host:9092", option="provider"
+        )
+    with config.naming_provider():
+        return resolve_url(config.provider, config.provider_options)
 
 
 class DrainedLane:
@@ -196,6 +255,8 @@ class DrainedLane:
         self._reader = SpoolReader(files, self.path)
         #: Every delivered segment below was removed; -1: not known.
         self._removed_below = -1
+        #: Whether it was blocked when that was last looked at, what had been settled, and since when (boot time) so.
+        self._standing = (False, 0, 0)
         self.outlet = Outlet(
             files=files, config=config, ledger=self.ledger, lane=None, reader=self._reader, dead=dead,
             events=self.events, tail=self._tail, refresh_floor=self._refresh_floor,
@@ -241,6 +302,30 @@ class DrainedLane:
         self.reporter.notify()
         pause.lift(self._files, self.path)
 
+    def purge(self) -> int:
+        """Remove everything that is on disk, but for the batch that the provider has in hand; how many messages. What
+        the writer has still in memory stays. Any thread.
+
+        A batch that comes back undelivered goes as well. A kill before it is answered undoes the purge.
+
+        :raises UnsupportedFormat: a newer release wrote the lane; nothing was changed.
+        :raises OSError: the device failed.
+        """
+        known = glance(self._files, self.path)
+        if known.unsupported:
+            raise UnsupportedFormat(known.unsupported, path=self.path)
+        self._refresh_floor()
+        ledger = self.ledger
+        with ledger.lock:
+            before = ledger.slot.purged + ledger.outlook().get("purged", 0)
+            ledger.advance(max(known.spool_end, ledger.next), max(known.tail_ordinal, ledger.ordinal), "purged")
+            number = ledger.slot.purged + ledger.outlook().get("purged", 0) - before
+        ledger.sync()
+        self.events.tell("purge", messages=number)
+        # What is in hand is answered soon, rather than after the present wait.
+        self.sender.interrupt()
+        return number
+
     def chores(self) -> None:
         """Apply the writer's floor, put the seek on the device, remove what is delivered."""
         try:
@@ -279,6 +364,15 @@ class DrainedLane:
         self.outlet.empty_at = 0
         known = glance(self._files, self.path)
         return self._settled(known) and not self._missing(known)
+
+    def stuck(self) -> str:
+        """Why it takes a person, where it has been blocked for a while and nothing has left meanwhile; else "". To be
+        called again and again."""
+        now, blocked = self._files.boot_ns(), self.outlet.blocked
+        before, settled, since = self._standing
+        if (bool(blocked), self.ledger.settled) != (before, settled):
+            self._standing, since = (bool(blocked), self.ledger.settled, now), now
+        return blocked if now - since >= _STUCK_NS else ""
 
     def close(self, timeout: float) -> None:
         """Stop sending, give the batch in hand ``timeout`` seconds, let go."""

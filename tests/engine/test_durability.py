@@ -125,7 +125,7 @@ def test_always_is_refused_where_nothing_is_kept(tmp_path: Path) -> None:
         def _make_files() -> Files:
             return Memory()
 
-    with pytest.raises(ConfigurationError, match="fsync='always' on tmpfs, which keeps nothing"):
+    with pytest.raises(ConfigurationError, match="fsync: 'always' on tmpfs, which keeps nothing"):
         OnMemory(tmp_path / "b", fsync="always", **FAST)
     assert not (tmp_path / "b").exists()
     with pytest.raises(ConfigurationError, match="linger"):
