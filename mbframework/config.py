@@ -17,6 +17,7 @@ source, the option and what was expected. Any thread may use a Config.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -42,7 +43,7 @@ from mbframework.config_option import (
     url,
 )
 from mbframework.config_sources import KEYWORDS, Layer
-from mbframework.errors import ConfigurationError, PluginError
+from mbframework.errors import ConfigurationError, DirectoryError, PluginError
 from mbframework.units import GiB, KiB, MiB, format_size, format_time
 
 Mode = Literal["block", "raise", "buffer", "always"]
@@ -78,6 +79,11 @@ class Config:
         _WHAT, "Options of the provider, beside those in its URL. Never shown."
     )
     lane: str = lane_name("main", _WHAT, "The lane to write to: an ordered stream with its own files and sender.")
+    lanes: Mapping[str, object] = table(
+        _WHAT,
+        "Lanes for groups of topics, by name, each with its `topics` and the options that differ: for `RoutedBuffer`, "
+        "and for `mb drain`, which sends each lane with its own provider. See docs/lanes.md. Never shown.",
+    )
     observers: tuple[object, ...] = names(_WHAT, "Installed observers to activate, by name, or objects.")
 
     mode: Mode = choice(
@@ -313,6 +319,28 @@ class Config:
         """Of what a process narrates: its own to write, the group's to read where it may read the directory."""
         return 0o600 | (self.dir_mode & 0o040)
 
+    def anchored(self) -> Config:
+        """The same with ``directory`` as an absolute path, which a change of the working directory does not move."""
+        anchored = copy.copy(self)
+        if self.directory is not None:
+            object.__setattr__(anchored, "directory", os.path.abspath(self.directory))
+        return anchored
+
+    def label(self, option: str) -> str:
+        """What the source of an option calls it, such as ``outbox.toml: fsync``: errors begin with that."""
+        return self._labels.get(option, option)
+
+    @contextmanager
+    def naming(self, option: str) -> Iterator[None]:
+        """Inside, an error about what ``option`` names says where that stands; one about another option where that
+        does."""
+        try:
+            yield
+        except (ConfigurationError, DirectoryError, PluginError) as error:
+            own = getattr(error, "option", "")
+            self._name(error, own if own in OPTIONS and not isinstance(error, PluginError) else option)
+            raise
+
     @contextmanager
     def naming_provider(self) -> Iterator[None]:
         """Inside, an error about the provider names the source of ``provider`` or ``provider_options``."""
@@ -320,10 +348,16 @@ class Config:
             yield
         except (ConfigurationError, PluginError) as error:
             inner = getattr(error, "option", "").partition(".")[0]
-            option = "provider_options" if inner in self.provider_options else "provider"
+            beside = inner == "provider_options" or inner in self.provider_options
+            option = "provider_options" if beside else "provider"
+            # A keyword argument needs no name: the error tells the provider's.
             if option in self._labels:
-                error.args = (f"{self._labels[option]}: {error}", *error.args[1:])
+                self._name(error, option)
             raise
+
+    def _name(self, error: Exception, option: str) -> None:
+        """Let the error begin with the source of an option, in place of its name."""
+        error.args = (f"{self.label(option)}: {str(error).removeprefix(f'{option}: ')}", *error.args[1:])
 
     @classmethod
     def _merged(cls, *layers: Layer) -> Config:

@@ -18,6 +18,8 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import Field, dataclass, field
+from datetime import date
+from datetime import time as clock
 from typing import Any, TypeVar
 
 from mbframework.errors import ConfigurationError
@@ -30,8 +32,14 @@ LANE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}", re.ASCII)
 #: Entries of a buffer's directory that are not lanes.
 _NOT_LANES = frozenset({"dead", "buffer.json"})
 
+#: Levels of lists and tables in a value; below what Python's own functions can follow.
+_DEEPEST = 100
+#: Binary digits of a number; beyond, Python refuses to write it in decimal ones.
+_LONGEST = 4096
 #: Octal digits that were written as a decimal number.
 _DECIMAL_MODES = frozenset({700, 750, 770, 2700, 2750, 2770})
+#: What cannot be an object with hooks.
+_PLAIN = (bool, int, float, bytes, list, tuple, Mapping, date, clock)
 _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -59,6 +67,26 @@ def option_of(declared: Field[Any]) -> Option:
 def refused(name: str, value: object, expected: str) -> ConfigurationError:
     """The error for a value that was understood and is not taken, or was not understood."""
     return ConfigurationError(f"{name}: {quoted(value)}: {expected}", option=name)
+
+
+def unprintable(value: object) -> str:
+    """What is wrong with a value that cannot even be shown, or ""."""
+    level: list[object] = [value]
+    seen: set[int] = set()
+    for _ in range(_DEEPEST):
+        below: list[object] = []
+        for each in level:
+            if isinstance(each, int) and each.bit_length() > _LONGEST:
+                return "a number with too many digits"
+            inner = each.values() if isinstance(each, Mapping) else each if isinstance(each, list | tuple) else ()
+            # One that is in itself is known, and Python shows it.
+            if inner and id(each) not in seen:
+                seen.add(id(each))
+                below += inner
+        if not below:
+            return ""
+        level = below
+    return f"lists or tables more than {_DEEPEST} levels deep"
 
 
 def nearest(word: str, words: Collection[str], *, prefix: str = "") -> str:
@@ -104,7 +132,7 @@ def count(default: T, group: str, about: str, *, least: int = 1, most: int = 1_0
     """A whole number."""
 
     def parse(value: Any, name: str) -> int:
-        if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
+        if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,19}\s*", value):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise refused(name, value, f"expected {expected}")
@@ -164,7 +192,7 @@ def file_mode(default: int, group: str, about: str) -> int:
             bits = int(value, 8)
         # A decimal 700 has other bits than an octal one: the owner's are then incomplete, and it is caught here.
         if isinstance(bits, bool) or not isinstance(bits, int) or bits & ~0o7777 or bits & 0o700 != 0o700:
-            hint = f"; did you mean 0o{value}?" if value in _DECIMAL_MODES else ""
+            hint = f"; did you mean 0o{value}?" if isinstance(value, int) and value in _DECIMAL_MODES else ""
             raise refused(name, value, f"expected {expected}{hint}")
         if bits & 0o002:
             raise refused(name, value, "expected a directory that others may not write into, such as 0o700 or 0o2770")
@@ -198,7 +226,8 @@ def names(group: str, about: str) -> tuple[object, ...]:
         if not isinstance(given, list | tuple):
             raise refused(name, value, f"expected {expected}")
         named = [each.strip() if isinstance(each, str) else each for each in given]
-        if any(each is None or (isinstance(each, str) and not each) for each in named):
+        # What a file can hold beside names is no observer.
+        if any(each is None or each == "" or isinstance(each, _PLAIN) for each in named):
             raise refused(name, value, f"expected {expected}")
         return tuple(named)
 
@@ -231,10 +260,12 @@ def table(group: str, about: str) -> Mapping[str, object]:
         if isinstance(value, str):
             try:
                 value = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise wrong from None
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             raise wrong
+        if why := unprintable(value):
+            raise ConfigurationError(f"{name}: {why}; expected {expected}", option=name)
         return dict(value)
 
     expected = "a table of names and values (in the environment, a JSON object), or none"
@@ -247,8 +278,13 @@ def path(group: str, about: str) -> str | None:
 
     def parse(value: Any, name: str) -> str:
         given = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-        if not isinstance(given, str) or not given or "\0" in given:
+        if not isinstance(given, str) or not given.strip() or "\0" in given:
             raise refused(name, value, f"expected {expected}")
+        try:
+            os.fsencode(given)
+        except UnicodeEncodeError:
+            # Half a character, as some JSON writes it.
+            raise refused(name, value, f"expected {expected}") from None
         return given
 
     expected = "a path"
@@ -266,10 +302,16 @@ def _declare(
     secret: bool = False,
 ) -> T:
     """A dataclass field; where its default is None, None and the text ``"none"`` are taken as well."""
+
+    def parse_printable(value: Any, name: str) -> object:
+        if why := unprintable(value):
+            raise ConfigurationError(f"{name}: {why}; expected {expected}", option=name)
+        return parse(value, name)
+
     if default is None:
-        option = Option(group, about, f"{expected}; or none", _or_none(parse), _show_or_none(show))
+        option = Option(group, about, f"{expected}; or none", _or_none(parse_printable), _show_or_none(show))
     else:
-        option = Option(group, about, expected, parse, show)
+        option = Option(group, about, expected, parse_printable, show)
     return field(default=default, metadata={"option": option}, repr=not secret)
 
 

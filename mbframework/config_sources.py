@@ -16,7 +16,6 @@ import os
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mbframework.config_option import nearest
@@ -30,10 +29,15 @@ KEYWORDS = "keyword arguments"
 
 #: Variables with the prefix that are not options: this project's other ones (a final ``*`` stands for any rest),
 #: and what Kubernetes sets in every pod where a service is called ``mbframework``.
-OTHER_VARIABLES = ("CONFIG", "DIRS", "PURE_PYTHON", "TEST_*", "SERVICE_HOST", "SERVICE_PORT*", "PORT", "PORT_*")
+OTHER_VARIABLES = ("CONFIG", "DIRS", "EXTENSION", "TEST_*", "SERVICE_HOST", "SERVICE_PORT*", "PORT", "PORT_*")
 
 _TABLES = ("tool.mbframework", "mbframework")
 _ALL = "; all options: python -m mbframework.config_reference"
+
+_TOO_DEEP = "lists or tables too deep in each other; expected options, most of them a number or a text"
+
+#: Bytes of a configuration file: a device that never ends is found out, too.
+_LARGEST = 1 << 20
 
 #: The original's key → the option here, "" for none.
 _ORIGINAL = {
@@ -71,6 +75,8 @@ def from_mapping(
     :raises ConfigurationError: a name is not known; the nearest one is named.
     """
     for key in mapping:
+        if not isinstance(key, str):
+            raise ConfigurationError(f"the name of an option is {type(key).__name__}; expected text")
         if key not in known:
             where = "" if source == KEYWORDS else f"{source}: "
             raise ConfigurationError(f"{where}unknown option {key!r}{nearest(key, known) or _ALL}", option=key)
@@ -79,11 +85,8 @@ def from_mapping(
 
 def from_file(path: str | os.PathLike[str], known: Collection[str], *, section: str | None = None) -> Layer:
     """A TOML file, or with the suffix ``.json`` one of the original library."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise ConfigurationError(f"the configuration file is {type(path).__name__}; expected a path", option="config")
-    if not os.fspath(path):
-        raise ConfigurationError("the path of the configuration file is empty; expected a TOML file", option="config")
-    if Path(path).suffix.lower() == ".json":
+    path = _checked(path)
+    if path.lower().endswith(".json"):
         return from_json(path)
     return from_toml(path, known, section=section)
 
@@ -93,11 +96,16 @@ def from_toml(path: str | os.PathLike[str], known: Collection[str], *, section: 
 
     :raises ConfigurationError: the file cannot be read, is not TOML, has no such table, or a name is not known.
     """
+    path = _checked(path)
     text = _read(path)
+    if section is not None and not isinstance(section, str):
+        raise ConfigurationError(f"section: {type(section).__name__}; expected the name of a table", option="section")
     try:
         document = tomllib.loads(text)
     except ValueError as error:
         raise ConfigurationError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path}: {_TOO_DEEP}") from None
     if section is not None:
         table = _table(document, section)
         if table is None:
@@ -161,6 +169,7 @@ def from_json(path: str | os.PathLike[str]) -> Layer:
     :raises ConfigurationError: the file cannot be read, is not a JSON object, has an unknown key,
         a key twice, or a value that is not a number or a text with a unit.
     """
+    path = _checked(path)
     text = _read(path)
     try:
         document = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, path))
@@ -168,6 +177,8 @@ def from_json(path: str | os.PathLike[str]) -> Layer:
         raise
     except ValueError as error:
         raise ConfigurationError(f"{path}: not JSON: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path}: {_TOO_DEEP}") from None
     if not isinstance(document, dict):
         raise ConfigurationError(f'{path}: expected a JSON object such as {{"buffer_dir": "/var/spool/outbox"}}')
     values: dict[str, object] = {}
@@ -209,7 +220,7 @@ def _megabytes(value: Any, name: str) -> int:
     return parse_size(round(megabytes * 1_000_000), name=name)
 
 
-def _unique(pairs: list[tuple[str, Any]], path: str | os.PathLike[str]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]], path: str) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for key, value in pairs:
         if key.lower() in table:
@@ -218,13 +229,31 @@ def _unique(pairs: list[tuple[str, Any]], path: str | os.PathLike[str]) -> dict[
     return table
 
 
-def _read(path: str | os.PathLike[str]) -> str:
+def _read(path: str) -> str:
     try:
-        return Path(path).read_text("utf-8-sig")
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST + 1)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot read the configuration file: {error.strerror}") from error
+    except ValueError:
+        # A NUL in it.
+        raise ConfigurationError(f"{path!r}: expected the path of a configuration file", option="config") from None
+    if len(content) > _LARGEST:
+        raise ConfigurationError(f"{path}: more than 1MiB; expected the text of a configuration")
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: not UTF-8 at byte {error.start}; expected a text file") from None
+
+
+def _checked(path: object) -> str:
+    """A path as text. :raises ConfigurationError: it is none."""
+    given = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(given, str):
+        raise ConfigurationError(f"the configuration file is {type(path).__name__}; expected a path", option="config")
+    if not given:
+        raise ConfigurationError("the path of the configuration file is empty; expected a TOML file", option="config")
+    return given
 
 
 def _table(document: Mapping[str, Any], dotted: str) -> Mapping[str, Any] | None:

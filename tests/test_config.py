@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import os
 import pickle
+import re
+import tomllib
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mbframework import MessageBuffer
 from mbframework.config import DEFAULTS, MIN_SEGMENT_SIZE, OPTIONS, Config
 from mbframework.config_reference import reference, renewed
-from mbframework.errors import ConfigurationError, UnknownProvider
+from mbframework.errors import ConfigurationError, MessageBufferError, UnknownProvider
 from mbframework.units import GiB, KiB, MiB
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -25,6 +31,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "provider": ("kafka://k1:9092,k2:9092", "kafka://k1:9092,k2:9092"),
     "provider_options": ('{"compression": "zstd"}', {"compression": "zstd"}),
     "lane": ("orders-1", "orders-1"),
+    "lanes": ('{"a": "b"}', {"a": "b"}),
     "observers": ("prometheus, otel", ("prometheus", "otel")),
     "mode": ("always", "always"),
     "channel_messages": ("1000", 1000),
@@ -142,7 +149,7 @@ def test_the_options_of_a_provider_are_a_copy() -> None:
         ("segmentsize", "segment_size"),
         ("segment-size", "segment_size"),
         ("Max_Rate", "max_rate"),
-        ("lanes", "lane"),
+        ("lanee", "lane"),
         ("expires_after", "expire_after"),
         ("total_sise", "total_size"),
         ("retrywait", "retry_wait"),
@@ -280,6 +287,132 @@ def test_a_wrong_provider_names_its_source(tmp_path: Path) -> None:
         with Config.from_env(environ).naming_provider():
             raise UnknownProvider("no provider is named 'x'", plugin="x")
     assert (caught.value.plugin, caught.value.provider) == ("x", "x")
+
+
+#: What no option takes, or not as it stands; many also hide something that showing them trips over.
+NONSENSE: list[object] = [
+    "", " ", "nonsense", "-1", "1e3", "٣", "0x10", "://", "💥" * 1000, "\x1b[31m", "\ud800", "a\0b", -1, 1.5, 1e308,
+    float("nan"), 2**70, 10**5000, True, [], [[]], [None], {}, {"a": {}}, b"x", (1, 2), object(),
+    date(2026, 1, 1), Path("x"), functools.reduce(lambda inner, _: [inner], range(3000), []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_nonsense_is_taken_or_refused_by_name_from_every_source(name: str, tmp_path: Path) -> None:
+    def check(make: Callable[[], Config], source: str) -> bool:
+        refusal = None
+        try:
+            hash(make())
+        except ConfigurationError as error:
+            refusal = error
+        if refusal is None:
+            return False
+        assert re.match(rf"{re.escape(source)}: .{{,400}}expected .{{,400}}$", str(refusal), re.DOTALL), refusal
+        assert refusal.option == name
+        return True
+
+    file = tmp_path / "outbox.toml"
+    variable = f"MBFRAMEWORK_{name.upper()}"
+    refusals = 0
+    for value in NONSENSE:
+        refusals += check(functools.partial(Config.from_mapping, {name: value}), name)
+        if isinstance(value, str):
+            check(functools.partial(Config.from_env, {variable: value}), f"environment: {variable}")
+        try:
+            text = toml({name: value})
+            tomllib.loads(text)
+        except (TypeError, RecursionError, ValueError):
+            continue  # no such value in a file
+        check(functools.partial(Config.from_toml, written(file, text)), f"{file}: {name}")
+    assert refusals > len(NONSENSE) / 2
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("mode = " + "[" * 20_000, "lists or tables too deep in each other; expected options"),
+        ("mode = " + "[" * 200 + "]" * 200, "mode: lists or tables more than 100 levels deep; expected one of block"),
+        ("mode = [{" + "a." * 3000 + "b = 1}]", "mode: lists or tables more than 100 levels deep; expected one of"),
+        ("provider_options.a = " + "[" * 200 + "]" * 200, "provider_options: lists or tables more than 100 levels"),
+        ("total_size = 0x" + "f" * 50_000, "total_size: a number with too many digits; expected a size of 256KiB"),
+        ("total_size = " + "9" * 50_000, "not TOML: "),
+        ("observers = [5]", "observers: [5]: expected a list of names"),
+        ("#" * (2 << 20), "more than 1MiB; expected the text of a configuration"),
+    ],
+)
+def test_a_file_that_python_cannot_follow_is_a_mistake_like_any_other(tmp_path: Path, text: str, says: str) -> None:
+    path = written(tmp_path / "a.toml", text)
+    assert mistake(lambda: Config.from_toml(path)).startswith(f"{path}: {says}")
+
+
+def test_json_that_python_cannot_follow_is_a_mistake_like_any_other(tmp_path: Path) -> None:
+    path = written(tmp_path / "config.json", '{"total_size": ' + "[" * 100_000)
+    assert mistake(lambda: Config.from_json(path)).startswith(f"{path}: lists or tables too deep in each other")
+    for depth in (900, 100_000):
+        environ = {"MBFRAMEWORK_PROVIDER_OPTIONS": '{"a": ' + "[" * depth + "]" * depth + "}"}
+        said = mistake(lambda environ=environ: Config.from_env(environ))  # type: ignore[misc]
+        assert said.startswith("environment: MBFRAMEWORK_PROVIDER_OPTIONS: ")
+
+
+@pytest.mark.parametrize("path", [5, b"a.toml", "", "a\0b", "/dev/zero", "/"])
+def test_what_is_no_configuration_file(path: object) -> None:
+    for read in (Config.from_toml, Config.from_json):
+        assert "expected" in (said := mistake(lambda read=read: read(path))) or "cannot read" in said  # type: ignore[misc,arg-type]
+    assert "section: int; expected" in mistake(lambda: Config.from_toml("pyproject.toml", 5))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "option, value, says",
+    [
+        ("provider_options", {"rate": 5}, "options go with a provider URL, and none is given; expected one"),
+        ("observers", ["nobody"], "no observer is named 'nobody'"),
+        ("mode", "block", "'block' keeps nothing on disk and needs a provider; expected one, or mode 'always'"),
+        ("fsync", "always", "'always' on tmpfs, which keeps nothing when the machine stops; expected a disk"),
+        ("directory", "DIR/no/such", "DIR/no does not exist; make the parent directory first"),
+        ("provider", "kafak://host", "no provider is named 'kafak'; did you mean 'kafka'?"),
+    ],
+)
+def test_what_only_opening_finds_names_its_source_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: object, says: str
+) -> None:
+    directory = str(tmp_path / "outbox")
+    if option == "fsync":
+        if not os.path.isdir("/dev/shm"):
+            pytest.skip("no tmpfs at /dev/shm; mount one there")
+        directory = f"/dev/shm/mbframework-test-{os.getpid()}"
+    if option == "directory":
+        value = str(tmp_path / "no/such")
+    says = says.replace("DIR", str(tmp_path))
+    options: dict[str, object] = {"directory": directory, option: value}
+
+    def refused(make: Callable[[], object]) -> str:
+        with pytest.raises(MessageBufferError) as caught:
+            make()
+        return str(caught.value)
+
+    keyword = "" if option == "provider" else f"{option}: "
+    assert refused(lambda: MessageBuffer(**options)).startswith(keyword + says)  # type: ignore[arg-type]
+    file = written(tmp_path / "a.toml", toml(options))
+    assert refused(lambda: MessageBuffer.from_toml(file)).startswith(f"{file}: {option}: {says}")
+    for name, each in options.items():
+        text = each if isinstance(each, str) else ",".join(each) if isinstance(each, list) else json.dumps(each)
+        monkeypatch.setenv(f"MBFRAMEWORK_{name.upper()}", text)
+    variable = f"MBFRAMEWORK_{option.upper()}"
+    assert refused(MessageBuffer.from_env).startswith(f"environment: {variable}: {says}")
+    if option == "directory":
+        original = written(tmp_path / "a.json", json.dumps({"buffer_dir": value}))
+        assert refused(lambda: MessageBuffer.from_json(original)).startswith(f"{original}: buffer_dir: {says}")
+    assert not os.path.exists(directory)
+
+
+def test_what_is_passed_beside_a_file_is_not_blamed_on_it(tmp_path: Path) -> None:
+    environ = {"MBFRAMEWORK_PROVIDER": "fake:", "MBFRAMEWORK_PROVIDER_OPTIONS": '{"rate": 5}'}
+    config = Config.layered(directory=tmp_path / "outbox", environ=environ)
+    with pytest.raises(ConfigurationError, match="^provider 'fake' has no option 'rat'"):
+        MessageBuffer.from_config(config, "fake:?rat=5")
+    with pytest.raises(ConfigurationError, match="^environment: MBFRAMEWORK_PROVIDER_OPTIONS: options go with"):
+        MessageBuffer.from_config(config, lambda _: pytest.fail("it is not asked"))
+    assert not (tmp_path / "outbox").exists()
 
 
 def test_a_wrong_word_is_refused_with_the_nearest() -> None:
@@ -470,7 +603,7 @@ def test_the_process_s_own_environment_is_read_only_when_asked(monkeypatch: pyte
 
 
 def test_variables_that_are_not_options() -> None:
-    others = ["CONFIG", "DIRS", "PURE_PYTHON", "TEST_KAFKA", "SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_80_TCP_ADDR"]
+    others = ["CONFIG", "DIRS", "EXTENSION", "TEST_KAFKA", "SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_80_TCP_ADDR"]
     environ = {f"MBFRAMEWORK_{name}": "" for name in others} | {"PATH": "/bin", "MBFRAMEWORK_MODE": " "}
     assert Config.from_env(environ) == Config()
     assert mistake(lambda: Config.from_env({"MBFRAMEWORK_SEGMENT_SIZ": "1"})) == (

@@ -4,6 +4,7 @@ Promises
 --------
 - stdout carries what was asked for, stderr the narration. Texts of others have their control characters escaped.
 - Every mistake is one line on stderr and exit status 2, never a traceback; ``mb --debug …`` shows that as well.
+- Ctrl-C ends a command with 130, without a traceback, also while its module is imported.
 - A command's module is imported when it is called for, and libraries of providers only by what needs them.
 - NO_COLOR is respected, and only a terminal gets colours; a reader that goes away ends a command quietly.
 """
@@ -31,6 +32,7 @@ COMMANDS = (
     "check",
     "metrics",
     "providers",
+    "new-provider",
     "simulate",
     "pause",
     "resume",
@@ -46,6 +48,8 @@ COMMANDS = (
     "import",
     "completion",
 )
+#: The exit status after Ctrl-C: 128 and the signal's number.
+INTERRUPTED = 130
 #: Commands that share a module with others.
 _MODULES = dict.fromkeys(("pause", "resume", "retry", "mode", "purge"), "control")
 
@@ -57,7 +61,10 @@ class Failure(click.ClickException):
 
 
 class _Commands(click.Group):
-    """Each command is the object of its name, in the module of that name or the one that _MODULES tells."""
+    """Each command is the object of its name, in the module of that name or the one that _MODULES tells.
+
+    There a dash in the name is an underscore.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -65,7 +72,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name.replace("-", "_")
         command: click.Command = getattr(import_module(f"{__name__}.{_MODULES.get(name, name)}"), name)
         return command
 
@@ -87,11 +94,24 @@ class _Commands(click.Group):
             click.echo(f"Error: {printable(_words(error))}", err=True)
             sys.exit(Failure.exit_code)
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(INTERRUPTED) from None
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
+        except KeyboardInterrupt:
+            # Most often while a command's module is imported: one that is worth stopping properly sees to it.
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except (MessageBufferError, OSError) as error:
             if ctx.params["debug"]:
                 traceback.print_exc()

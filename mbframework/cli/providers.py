@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from mbframework.cli.terminal import printable
-from mbframework.errors import MessageBufferError
+from mbframework.errors import ConfigurationError, MessageBufferError, PluginError
 from mbframework.plugins.options import OptionInfo
 from mbframework.plugins.registry import ProviderInfo, describe, describe_all
 from mbframework.plugins.source import ProviderSource, resolve_url
@@ -31,7 +31,12 @@ def providers(name: str | None, url: str | None, as_json: bool) -> None:
     if url is not None and name is not None:
         raise click.UsageError("give a NAME, or --check URL, not both")
     if url is not None:
-        _check(resolve_url(url), as_json)
+        try:
+            source = resolve_url(url)
+        except (ConfigurationError, PluginError) as error:
+            error.args = (f"--check: {error}",)
+            raise
+        _check(source, as_json)
     elif name is not None:
         _show([describe(name)], _details, as_json)
     else:
@@ -57,7 +62,8 @@ def _overview(infos: Sequence[ProviderInfo]) -> Iterator[str]:
 def _details(infos: Sequence[ProviderInfo]) -> Iterator[str]:
     for info in infos:
         yield f"{info.name}: {info.summary}" if info.summary else info.name
-        yield f"  from {info.distribution} {info.version}; {_state(info)}"
+        written = f", for plugin interface {info.api}" if info.api else ""
+        yield f"  from {info.distribution} {info.version}{written}; {_state(info)}"
         if info.error:
             yield f"  {info.error}"
         for option in info.options:

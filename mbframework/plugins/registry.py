@@ -5,6 +5,12 @@ Any installed distribution brings a provider by an entry point in the group
 an object in a module, that implements the hook ``mbframework_provider``.
 The providers that come with mbframework are found in the same way.
 
+A plugin says for which version of the plugin interface it was written: by
+``MBFRAMEWORK_API = 1`` in the module that its entry point names, which is looked
+at before anything of it is called, and a provider by ``ProviderType.api`` too.
+Versions from OLDEST_API on are taken; those that are not the newest with a
+DeprecationWarning.
+
 - :func:`names` imports nothing; :func:`load` imports the one plugin asked for.
 - Each plugin gets a pluggy ``PluginManager`` of its own, and is remembered only
   after every check passed: a broken plugin leaves nothing behind and cannot
@@ -18,9 +24,13 @@ once do the work twice, with the same result.
 from __future__ import annotations
 
 import re
+import sys
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import version as installed_version
 from typing import Any
 
 import pluggy
@@ -34,12 +44,17 @@ from mbframework.provider import API_VERSION, Provider
 
 PROVIDERS = "mbframework.providers"
 
+#: The oldest version of the plugin interface that is still taken.
+OLDEST_API = 1
+#: What a plugin's module calls the version that it was written for.
+_STATED = "MBFRAMEWORK_API"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderType:
     """What the hook ``mbframework_provider`` returns: one kind of provider, not yet made.
 
-    :param api: the version of the provider interface that the plugin was written for, an integer; write
+    :param api: the version of the plugin interface that the plugin was written for, an integer; write
         the number itself and not ``API_VERSION``, which changes with the installed release.
     :param name: the provider's name, for people; the URL scheme is the name of the entry point.
     :param options: a dataclass, its fields made with :func:`mbframework.plugins.option`.
@@ -73,7 +88,8 @@ class ProviderType:
 class ProviderInfo:
     """One provider as :func:`describe_all` found it. ``error`` is "" where it can be used.
 
-    ``distribution`` and ``version`` name the installed package that brings it.
+    ``distribution`` and ``version`` name the installed package that brings it. ``api``: the version of the plugin
+    interface that it was written for; 0 where that is not known.
     """
 
     name: str
@@ -83,6 +99,7 @@ class ProviderInfo:
     requires: tuple[str, ...] = ()
     options: tuple[OptionInfo, ...] = ()
     error: str = ""
+    api: int = 0
 
 
 _loaded: dict[tuple[str, str, str], ProviderType] = {}
@@ -99,7 +116,7 @@ def load(name: str) -> ProviderType:
     :raises UnknownProvider: no installed distribution brings it.
     :raises PluginError: two distributions bring it.
     :raises BrokenPlugin: it cannot be imported or registered.
-    :raises PluginApiMismatch: it was written for another version of the provider interface.
+    :raises PluginApiMismatch: it was written for another version of the plugin interface.
     :raises MissingRequirement: the client library is not installed; ``.command`` installs it.
     """
     entry = find(PROVIDERS, name)
@@ -134,6 +151,7 @@ def describe(name: str) -> ProviderInfo:
         info = replace(
             info,
             summary=provider_type.summary,
+            api=provider_type.api,
             requires=provider_type.requires,
             options=tuple(describe_options(name, provider_type.options)),
         )
@@ -165,11 +183,21 @@ def distribution_of(entry: EntryPoint) -> str:
 
 
 def import_plugin(entry: EntryPoint) -> object:
-    """Import what an entry point names. :raises BrokenPlugin: whatever it raised is chained."""
+    """Import what an entry point names.
+
+    :raises BrokenPlugin: whatever it raised is chained.
+    :raises PluginApiMismatch: it was written for another version of the plugin interface, or its distribution asks for
+        another release.
+    """
     try:
-        return entry.load()
+        plugin: object = entry.load()
     except (Exception, SystemExit) as error:  # the plugin's own code, which must not harm the others
-        raise _broken(entry, "cannot be imported", error) from error
+        raise _failure(entry, "cannot be imported", error) from error
+    # Not by getattr(): a module may have code for that.
+    stated = getattr(sys.modules.get(entry.module), "__dict__", {}).get(_STATED)
+    if stated is not None:
+        _check_api(entry, stated, f"it states {_STATED} = {stated!r}")
+    return plugin
 
 
 def register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
@@ -209,7 +237,7 @@ def _load(entry: EntryPoint) -> ProviderType:
         try:
             provider_type = manager.hook.mbframework_provider()
         except (Exception, SystemExit) as error:  # the plugin's own code, as above
-            raise _broken(entry, "failed in mbframework_provider()", error) from error
+            raise _failure(entry, "failed in mbframework_provider()", error) from error
         _check(entry, provider_type)
         _loaded[key] = provider_type
     return _loaded[key]
@@ -223,14 +251,8 @@ def _check(entry: EntryPoint, provider_type: object) -> None:
             " mbframework.plugins.hookimpl and returns a ProviderType",
             plugin=entry.name,
         )
-    api = getattr(provider_type, "api", None)
-    if isinstance(api, int) and api != API_VERSION:
-        older, action = ("older", "the plugin") if api < API_VERSION else ("newer", "mbframework")
-        raise PluginApiMismatch(
-            f"plugin {entry.name!r} ({distribution_of(entry)}) was written for version {api} of the provider interface,"
-            f" {older} than version {API_VERSION}, which this mbframework has; upgrade {action}",
-            plugin=entry.name,
-        )
+    if isinstance(api := getattr(provider_type, "api", None), int):
+        _check_api(entry, api, "")
     if not isinstance(provider_type, ProviderType) or not isinstance(api, int):
         raise BrokenPlugin(
             f"plugin {entry.name!r} ({distribution_of(entry)}): mbframework_provider() returned {provider_type!r};"
@@ -240,13 +262,58 @@ def _check(entry: EntryPoint, provider_type: object) -> None:
     describe_options(entry.name, provider_type.options)
 
 
-def _broken(entry: EntryPoint, what: str, error: BaseException) -> BrokenPlugin:
-    hint = ""
+def _check_api(entry: EntryPoint, api: object, said: str) -> None:
+    """:raises PluginApiMismatch: not a version that this release takes. :raises BrokenPlugin: not a version at all."""
+    who = f"plugin {entry.name!r} ({distribution_of(entry)})"
+    if not isinstance(api, int):
+        raise BrokenPlugin(f"{who}: {said}; expected an integer", plugin=entry.name)
+    written = f"{who} was written for version {api} of the plugin interface"
+    if api > API_VERSION:
+        raise PluginApiMismatch(
+            f"{written}, newer than version {API_VERSION}, which this mbframework ({installed_version('mbframework')})"
+            " has; upgrade mbframework: pip install --upgrade mbframework",
+            plugin=entry.name,
+        )
+    if api < OLDEST_API:
+        command = f": pip install --upgrade {entry.dist.name}" if entry.dist else ""
+        raise PluginApiMismatch(
+            f"{written}, older than version {OLDEST_API}, the oldest that this mbframework"
+            f" ({installed_version('mbframework')}) takes; upgrade the plugin{command}",
+            plugin=entry.name,
+        )
+    if api < API_VERSION:
+        warnings.warn(
+            f"{written}; version {API_VERSION} is there, and a later release will take no other: upgrade the plugin",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+
+
+def wrong_release(entry: EntryPoint) -> str:
+    """Which release of mbframework the plugin's distribution asks for, where that is not installed; else ""."""
+    if entry.dist is None:
+        return ""
+    for line in entry.dist.requires or ():
+        requirement, _, marker = line.partition(";")
+        if marker or not re.match(r"mbframework(?![\w.-])", requirement):
+            continue
+        # A requirement that only pip understands tells nothing here.
+        with suppress(ValueError):
+            if why := unmet(requirement):
+                wanted = requirement.strip()
+                return (
+                    f"it asks for {wanted}, but {why}; run: pip install --upgrade '{wanted}', or install a release of"
+                    f" {entry.dist.name} that goes with it"
+                )
+    return ""
+
+
+def _failure(entry: EntryPoint, what: str, error: BaseException) -> PluginError:
+    text = f"plugin {entry.name!r} ({distribution_of(entry)}) {what}: {type(error).__name__}: {error}"
+    if asked := wrong_release(entry):
+        return PluginApiMismatch(f"{text}; {asked}", plugin=entry.name)
     if (isinstance(error, ImportError) and "mbframework.plugins" in str(error)) or (
         isinstance(error, TypeError) and "ProviderType.__init__" in str(error)
     ):
-        hint = f"; it may be written for another release than this one, which has provider interface {API_VERSION}"
-    return BrokenPlugin(
-        f"plugin {entry.name!r} ({distribution_of(entry)}) {what}: {type(error).__name__}: {error}{hint}",
-        plugin=entry.name,
-    )
+        text += f"; it may be written for another release than this one, which has plugin interface {API_VERSION}"
+    return BrokenPlugin(text, plugin=entry.name)

@@ -13,7 +13,7 @@ from typing import Any
 
 from mbframework.errors import BrokenPlugin, ConfigurationError, MessageBufferError, ProviderError
 from mbframework.plugins.options import describe_options, parse_options, secret_values
-from mbframework.plugins.registry import ProviderType, load
+from mbframework.plugins.registry import PROVIDERS, ProviderType, find, load, wrong_release
 from mbframework.plugins.secret import looks_secret, scrub
 from mbframework.plugins.url import ProviderURL, parse_url
 from mbframework.provider import Context, Provider
@@ -78,8 +78,9 @@ def resolve(provider: ProviderArgument, options: Mapping[str, object] | None = N
         return resolve_url(provider, options)
     if options:
         raise ConfigurationError(
-            "provider options go with a provider URL; an object or a factory has its own, and None takes none",
-            option="options",
+            "provider_options: options go with a provider URL, and none is given; expected one, or no options"
+            " (a provider object or a factory has its own)",
+            option="provider_options",
         )
     if provider is None:
         return None
@@ -109,9 +110,10 @@ def resolve_url(text: str, options: Mapping[str, object] | None = None) -> Provi
             raise
         except Exception as error:  # noqa: BLE001 - the plugin's own code; undeclared imports fail here
             said = f"{type(error).__name__}: {error}"
-            text = scrub(said, secrets)
+            asked = wrong_release(find(PROVIDERS, name))
+            text = scrub(said, secrets) + (f"; {asked}" if asked else "")
             raise BrokenPlugin(f"provider {name!r} cannot be made: {text}", plugin=name) from (
-                error if text == said else None
+                error if text.startswith(said) else None
             )
 
     return ProviderSource(name, _display(url, provider_type), make, secrets=secrets)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ from typing import Any, Literal
 
 from mbframework.units import parse_size, parse_time
 
+#: What Python takes beside that (1_000, ٣, inf) is a slip of the pen.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False, "1": True, "0": False}
 _NONE = type(None)
 
@@ -133,8 +136,10 @@ def _number(value: object, kind: type[int | float], unit: str) -> int | float:
         raise TypeError("not a number")
     if unit == "bytes":
         return kind(parse_size(value))
+    if isinstance(value, str) and unit != "s" and not _NUMBER.fullmatch(value.strip()):
+        raise ValueError("not a number as people write it")
     number = parse_time(value) if unit == "s" else kind(value)
-    if math.isnan(number) or (kind is int and not isinstance(value, str) and number != value):
+    if not math.isfinite(number) or (kind is int and not isinstance(value, str) and number != value):
         raise ValueError("not a number, or not a whole one")
     if kind is int and number != int(number):
         raise ValueError("not a whole number")

@@ -146,3 +146,33 @@ def test_status_imports_no_more_than_it_needs(mb: Run, tmp_path: Path) -> None:
     assert loaded & unwanted == set()
     assert {"mbframework.engine", "mbframework.buffer", "mbframework.plugins"} & loaded == set()
     assert not [name for name in loaded if name.startswith("mbframework_")]
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("mbframework", "click"),
+        ("mbframework", "mbframework.cli.terminal"),
+        ("mbframework", "mbframework.cli.send"),
+        ("mbframework", "mbframework.plugins.source"),
+        ("mbtui", "mbtui.arguments"),
+        ("mbtui", "mbtui.starting"),
+    ],
+)
+def test_ctrl_c_during_the_imports_ends_quietly(tmp_path: Path, program: str, module: str) -> None:
+    interrupted = (
+        "import os, runpy, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"sys.argv = [{program!r}, 'send', 'outbox', 't']\n"
+        f"runpy.run_module({program!r}, run_name='__main__', alter_sys=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", interrupted], cwd=tmp_path, env=environment(None), stdin=subprocess.DEVNULL,
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+    assert list(tmp_path.iterdir()) == []

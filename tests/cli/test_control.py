@@ -198,20 +198,28 @@ def test_a_purge_asks_for_the_number(mb: Run, tmp_path: Path, runs: bool) -> Non
         assert lane_of(directory).balanced
 
 
-def test_beside_a_process_that_only_writes_a_purge_needs_mb_drain_to_stop(
+def test_beside_a_process_that_only_writes_whoever_sends_purges_or_the_command_itself(
     mb: Run, start: Start, tmp_path: Path
 ) -> None:
     directory = tmp_path / "outbox"
     with MessageBuffer(directory, **FAST | SMALL | {"total_size": "4MiB"}) as buffer:
-        for number in range(1000):
-            buffer.write("t", b"%d " % number + b"x" * 150)
-        buffer.sync()
+
+        def fill() -> None:
+            for number in range(1000):
+                buffer.write("t", b"%d " % number + b"x" * 150)
+            buffer.sync()
+
+        fill()
         sidecar = start("drain", "outbox", "--provider", f"fault:?inner=sqlite:{tmp_path}/out.db&outage=0s+1h")
         until(lambda: lane_of(directory).failures)
-        done = mb("purge", "outbox", "--yes")
-        assert done.returncode == 2
-        assert b"process %d on " % sidecar.pid in done.stderr
-        assert b"(mb drain): stop it, purge, and start it again" in done.stderr
+        before = lane_of(directory).segments
+        done = mb("purge", "outbox", "--yes", "--json")
+        assert (done.returncode, done.stderr) == (0, b"lane main: 1,000 messages purged\n")
+        assert json.loads(done.stdout)["lanes"] == [{"lane": "main", "ok": True, "purged": 1000}]
+        until(lambda: lane_of(directory).segments < before)
+        assert (lane_of(directory).purged, lane_of(directory).resident) == (1000, 0)
+        # What is written from then on waits for the provider as ever.
+        fill()
         assert lane_of(directory).resident == 1000
         sidecar.terminate()
         assert sidecar.wait(20) == 0
@@ -220,7 +228,7 @@ def test_beside_a_process_that_only_writes_a_purge_needs_mb_drain_to_stop(
         assert (done.returncode, done.stderr) == (0, b"lane main: 1,000 messages purged\n")
         assert json.loads(done.stdout)["lanes"] == [{"lane": "main", "ok": True, "purged": 1000}]
         lane = lane_of(directory)
-        assert (lane.purged, lane.resident, lane.segments < before, lane.balanced) == (1000, 0, True, True)
+        assert (lane.purged, lane.resident, lane.segments < before, lane.balanced) == (2000, 0, True, True)
         assert mb("verify", "outbox").returncode == 0
         buffer.write("t", b"behind it")
         buffer.sync()
@@ -229,7 +237,26 @@ def test_beside_a_process_that_only_writes_a_purge_needs_mb_drain_to_stop(
         assert values(tmp_path / "out.db") == [b"behind it"]
         assert mb("purge", "outbox", "--yes").stderr == b"lane main: 0 messages purged\n"
     lane = lane_of(directory)
-    assert (lane.accepted, lane.delivered, lane.purged, lane.lost, lane.balanced) == (1001, 1, 1000, 0, True)
+    assert (lane.accepted, lane.delivered, lane.purged, lane.lost, lane.balanced) == (2001, 1, 2000, 0, True)
+
+
+def test_a_purge_leaves_a_sidecar_what_its_provider_has_in_hand(mb: Run, start: Start, tmp_path: Path) -> None:
+    directory = tmp_path / "outbox"
+    with MessageBuffer(directory, **FAST) as buffer:
+        buffer.write_many("t", [b"%d" % number for number in range(1000)])
+        buffer.sync()
+        settings = {"MBFRAMEWORK_BATCH_MESSAGES": "100", "MBFRAMEWORK_CATCH_UP": "full"}
+        start("drain", "outbox", "--provider", "fault:?inner=sqlite:out.db&latency=1s", env=settings)
+        until(lambda: len(values(tmp_path / "out.db")) >= 200)
+        done = mb("purge", "outbox", "--yes", "--json")
+        assert done.returncode == 0, done.stderr
+        number = json.loads(done.stdout)["lanes"][0]["purged"]
+        buffer.write("t", b"behind it")
+        until(lambda: lane_of(directory).resident == 0)
+    lane = lane_of(directory)
+    assert (lane.accepted, lane.delivered, lane.purged, lane.balanced) == (1001, 1001 - number, number, True)
+    assert 0 < number < 800
+    assert values(tmp_path / "out.db") == [*(b"%d" % each for each in range(1000 - number)), b"behind it"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be refused as another user")

@@ -63,7 +63,7 @@ def test_a_signal_leaves_nothing_behind(start: Start, tmp_path: Path, number: si
     writer = json.loads(writers_lock(tmp_path).read_text())["pid"]
     process.send_signal(number)
     process.communicate(timeout=20)
-    assert process.returncode == 1
+    assert process.returncode == 128 + number
     with pytest.raises(ProcessLookupError):
         os.kill(writer, 0)
 

@@ -120,6 +120,20 @@ def test_a_lane_that_a_writer_is_only_opening_is_left_for_later(mb: Run, backlog
     assert values(tmp_path / "out.db") == ALL
 
 
+def test_until_empty_ends_where_only_a_person_can_go_on(mb: Run, backlog: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("this is no database, by far not, and never will be one" * 50)
+    done = mb("drain", "outbox", "--until-empty", env={"MBFRAMEWORK_PROVIDER": "sqlite:notes.db"})
+    assert done.returncode == 1
+    told = done.stderr.decode().splitlines()
+    assert told[-2] == "0 messages delivered; 20,000 wait"
+    assert told[-1].startswith("lane main is blocked, 20,000 messages wait: ")
+    assert "file is not a database" in told[-1]
+    (tmp_path / "notes.db").unlink()
+    done = mb("drain", "outbox", "--until-empty", env={"MBFRAMEWORK_PROVIDER": "sqlite:notes.db"})
+    assert done.returncode == 0, done.stderr
+    assert values(tmp_path / "notes.db") == ALL
+
+
 def test_trouble_with_the_provider_is_told_and_costs_nothing(start: Start, backlog: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("this is no database, by far not, and never will be one" * 50)
     process = start("drain", "outbox", env={"MBFRAMEWORK_PROVIDER": "sqlite:notes.db"})

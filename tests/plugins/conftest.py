@@ -48,7 +48,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     modules: list[str] = []
 
     def install(
-        distribution: str, code: str = "", *, version: str = "1.2", value: str = "{module}", **entries: str
+        distribution: str,
+        code: str = "",
+        *,
+        version: str = "1.2",
+        value: str = "{module}",
+        requires: str = "",
+        **entries: str,
     ) -> str:
         """Bring ``code`` as a module, and an entry point for each keyword (group ``providers`` or ``observers``).
 
@@ -60,7 +66,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         site = tmp_path / f"site{number}"
         info = site / f"{re.sub('[-_.]+', '_', distribution).lower()}-{version}.dist-info"
         info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        needs = f"Requires-Dist: {requires}\n" if requires else ""
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n{needs}")
         lines = [f"[mbframework.{group}]\n{name} = {value.format(module=module)}\n" for group, name in entries.items()]
         (info / "entry_points.txt").write_text("".join(lines))
         (site / f"{module}.py").write_text(textwrap.dedent(code))

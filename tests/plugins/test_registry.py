@@ -12,8 +12,11 @@ from mbframework.errors import (
     PluginError,
     UnknownProvider,
 )
+from mbframework.observers import ObserverHub
 from mbframework.plugins import registry
 from mbframework.plugins.requirement import unmet
+from mbframework.plugins.source import resolve_url
+from mbframework.provider import Context
 from tests.plugins.conftest import GOOD, Install
 
 
@@ -49,11 +52,9 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_all_names(install: Inst
         pytest.param("import nothing_of_that_name", "cannot be imported: ModuleNotFoundError: No module", id="import"),
         pytest.param("raise SystemExit(3)", "cannot be imported: SystemExit", id="exit"),
         pytest.param("1 +", "cannot be imported: SyntaxError", id="syntax"),
+        pytest.param("from mbframework.plugins import novelty", "another release.*plugin interface 1", id="newer-name"),
         pytest.param(
-            "from mbframework.plugins import novelty", "another release.*provider interface 1", id="newer-name"
-        ),
-        pytest.param(
-            GOOD.replace("api=1", "api=1, novelty=2"), "another release.*provider interface 1", id="newer-field"
+            GOOD.replace("api=1", "api=1, novelty=2"), "another release.*plugin interface 1", id="newer-field"
         ),
         pytest.param(
             GOOD.replace("def mbframework_provider", "def mbframework_provder"), "mbframework_provder", id="misspelt"
@@ -97,6 +98,61 @@ def test_another_api_version_is_told_in_both_directions(install: Install, api: i
     install("a-queue", GOOD.replace("api=1", f"api={api}").replace("options=Options", "options=int"), providers="queue")
     with pytest.raises(PluginApiMismatch, match=words):
         registry.load("queue")
+
+
+def test_what_the_module_states_is_looked_at_before_anything_of_it_is_called(install: Install) -> None:
+    newer = GOOD.replace("api=1", "api=2, novelty=True")
+    install("a-queue", f"MBFRAMEWORK_API = 2\n{newer}", providers="queue")
+    with pytest.raises(PluginApiMismatch, match=r"'queue' \(a-queue 1\.2\) .* version 2 .* pip install --upgrade mbfr"):
+        registry.load("queue")
+    (info,) = (info for info in registry.describe_all() if info.name == "queue")
+    assert "newer than version 1" in info.error
+    install("b-queue", f"MBFRAMEWORK_API = '1'\n{GOOD}", providers="other")
+    with pytest.raises(BrokenPlugin, match="MBFRAMEWORK_API = '1'; expected an integer"):
+        registry.load("other")
+
+
+def test_an_observer_states_its_version_too(install: Install) -> None:
+    code = "from mbframework.plugins import hookimpl\nMBFRAMEWORK_API = 2\n"
+    code += "@hookimpl\ndef mbframework_novelty(directory): pass\n"
+    install("a-watch", code, observers="watch")
+    with pytest.raises(PluginApiMismatch, match="'watch'.*newer"):
+        ObserverHub(["watch"])
+
+
+def test_an_older_version_is_taken_with_a_warning_until_it_is_no_longer(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "API_VERSION", 2)
+    install("a-queue", GOOD, providers="queue")
+    with pytest.warns(DeprecationWarning, match="version 1 of the plugin interface; version 2 is there"):
+        assert registry.load("queue").api == 1
+    monkeypatch.setattr(registry, "OLDEST_API", 2)
+    install("b-queue", GOOD, providers="later")
+    with pytest.raises(PluginApiMismatch, match="older than version 2, the oldest .* pip install --upgrade b-queue"):
+        registry.load("later")
+
+
+def test_a_plugin_that_asks_for_another_release_says_so_when_it_fails(install: Install) -> None:
+    """The release grew a name within one version of the interface, and pip was told not to look."""
+    asks = "mbframework>=99.1,<100"
+    words = r"asks for mbframework>=99\.1,<100, but .* is installed; run: pip install --upgrade 'mbframework>=99"
+    code = "from mbframework.provider import Novelty"
+    install("a-queue", code, providers="queue", requires=asks)
+    with pytest.raises(PluginApiMismatch, match=words):
+        registry.load("queue")
+    late = GOOD.replace("self.options = options", code)
+    install("b-queue", late, providers="later", requires=asks)
+    source = resolve_url("later:")
+    with pytest.raises(BrokenPlugin, match=words):
+        source.create(Context(buffer_id="0" * 32, lane="main", run=bytes(16)))
+    # What is met, or is not about us, has nothing to do with it.
+    install("c-queue", code, providers="third", requires="mbframework>=0.1")
+    install("d-queue", code, providers="fourth", requires="mbframework-more>=99")
+    for name in ("third", "fourth"):
+        with pytest.raises(BrokenPlugin) as caught:
+            registry.load(name)
+        assert "asks for" not in str(caught.value)
 
 
 def test_two_distributions_with_one_scheme_are_an_error_that_names_both(install: Install) -> None:

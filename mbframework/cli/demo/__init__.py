@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,6 +37,7 @@ def demo(ctx: click.Context, provider: str | None, kafka: bool, messages: int, k
     Takes about 20 seconds, and needs no server.
 
     Exit status 0: all messages arrived, in order. 1: they did not, or a step was not reached. 2: it cannot begin.
+    128 + n: stopped by signal n.
     """
     from mbframework.cli.demo.play import Play, Stuck
     from mbframework.cli.demo.screen import Screen
@@ -48,7 +50,8 @@ def demo(ctx: click.Context, provider: str | None, kafka: bool, messages: int, k
         if not keep:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
         # Without this, SIGTERM would leave the writer, the broker and the folder behind.
-        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+        former = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        stack.callback(signal.signal, signal.SIGTERM, former)
         screen = Screen()
         stage = stack.enter_context(choose("kafka:" if kafka else provider, folder, screen.say))
         play = stack.enter_context(Play(stage, folder, messages, screen))
