@@ -43,13 +43,14 @@ def of_engine(engine: Engine) -> Control:
             resume=engine.resume,
             retry=engine.sender.interrupt,
             drop=lambda ids: _drop(store, ids, engine.sender, engine.outlet, engine.ledger),
+            purge=engine.purge,
         )
     return Control(
         engine.files,
         engine.path,
         engine.writer_events,
         sender=sender,
-        writer=WriterHandlers(set_mode=engine.set_mode, purge=engine.purge, replay=again),
+        writer=WriterHandlers(set_mode=engine.set_mode, replay=again),
         notify=lambda: engine.reporter.notify(),
     )
 
@@ -66,6 +67,7 @@ def of_sidecar(files: Files, lane: DrainedLane) -> Control:
             resume=lane.resume,
             retry=lane.sender.interrupt,
             drop=lambda ids: _drop(store, ids, lane.sender, lane.outlet, lane.ledger),
+            purge=lane.purge,
         ),
         notify=lambda: lane.reporter.notify(),
     )

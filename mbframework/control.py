@@ -53,21 +53,22 @@ class ControlError(DirectoryError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderHandlers:
     """What the holder of sender.lock does when asked. ``drop`` gets the ids of dead letters, and returns how many of
-    them were there. What they raise of mbframework's errors and OSError is the answer."""
+    them were there; ``purge`` returns a number of messages. What they raise of mbframework's errors and OSError is the
+    answer."""
 
     pause: Callable[[], object]
     resume: Callable[[], object]
     retry: Callable[[], object]
     drop: Callable[[Sequence[int]], int]
+    purge: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriterHandlers:
-    """What the holder of writer.lock does when asked. ``purge`` returns a number of messages; ``replay`` gets the ids
-    of dead letters, and must not drop them."""
+    """What the holder of writer.lock does when asked. ``replay`` gets the ids of dead letters, and must not drop
+    them."""
 
     set_mode: Callable[[str], object]
-    purge: Callable[[], int]
     replay: Callable[[Sequence[int]], Replayed]
 
 
@@ -349,12 +350,12 @@ class Control:
                 return {}
             if action == "dead-drop":
                 return {"dropped": sender.drop(ids_of(request.arguments))}
+            if action == "purge":
+                return {"purged": sender.purge()}
         if writer is not None:
             if action == "mode":
                 writer.set_mode(request.arguments["mode"])
                 return {"mode": request.arguments["mode"]}
-            if action == "purge":
-                return {"purged": writer.purge()}
             if action == "dead-replay":
                 done = writer.replay(ids_of(request.arguments))
                 dropped = sender.drop(done.ids) if sender is not None and done.ids else 0

@@ -20,8 +20,8 @@ ROLES: Final[Mapping[str, Role]] = {
     "resume": "sender",
     "retry": "sender",
     "dead-drop": "sender",
+    "purge": "sender",
     "mode": "writer",
-    "purge": "writer",
     "dead-replay": "writer",
 }
 #: Bytes of a request, and of an answer, at most.

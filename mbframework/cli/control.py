@@ -14,17 +14,14 @@ from typing import Any
 import click
 
 from mbframework import directory as directories
-from mbframework import orphan
 from mbframework.cli.confirmation import confirm, yes_option
 from mbframework.cli.options import directory_argument
 from mbframework.cli.reason import reason
 from mbframework.cli.terminal import narrate, plural
 from mbframework.config import MODES
-from mbframework.control import ControlError, ask
 from mbframework.errors import ConfigurationError, DirectoryError, MessageBufferError
 from mbframework.files import Files
-from mbframework.lockfile import describe, holder, is_held
-from mbframework.spool import layout
+from mbframework.lanedesk import tell
 from mbframework.status import read
 from mbframework.units import parse_time
 
@@ -47,13 +44,8 @@ def pause(directory: str, lane: str | None, timeout: str, as_json: bool) -> None
     """
 
     def act(files: Files, path: str, seconds: float) -> tuple[dict[str, Any], str]:
-        try:
-            return ask(files, path, "pause", timeout=seconds), "paused"
-        except ControlError as error:
-            if not error.nobody:
-                raise
-        orphan.pause(files, path)
-        return {"running": False}, "no process sends it; the next one begins paused"
+        answer = tell(files, path, "pause", timeout=seconds)
+        return answer, "paused" if _runs(answer) else "no process sends it; the next one begins paused"
 
     _each(directory, lane, timeout, as_json, "pause", act)
 
@@ -67,12 +59,8 @@ def resume(directory: str, lane: str | None, timeout: str, as_json: bool) -> Non
     """Send again what the buffer in DIR holds, at once."""
 
     def act(files: Files, path: str, seconds: float) -> tuple[dict[str, Any], str]:
-        try:
-            return ask(files, path, "resume", timeout=seconds), "resumed"
-        except ControlError as error:
-            if not error.nobody or not orphan.resume(files, path):
-                raise
-        return {"running": False}, "no process sends it; the next one is not paused"
+        answer = tell(files, path, "resume", timeout=seconds)
+        return answer, "resumed" if _runs(answer) else "no process sends it; the next one is not paused"
 
     _each(directory, lane, timeout, as_json, "resume", act)
 
@@ -86,7 +74,7 @@ def retry(directory: str, lane: str | None, timeout: str, as_json: bool) -> None
     """End the present wait between two attempts to reach the provider of the buffer in DIR."""
 
     def act(files: Files, path: str, seconds: float) -> tuple[dict[str, Any], str]:
-        return ask(files, path, "retry", timeout=seconds), "tries again now"
+        return tell(files, path, "retry", timeout=seconds), "tries again now"
 
     _each(directory, lane, timeout, as_json, "retry", act)
 
@@ -107,7 +95,7 @@ def mode(directory: str, new: str, lane: str | None, timeout: str, yes: bool, as
     confirm(f"the mode of {directory} becomes {new!r}", new, yes=yes)
 
     def act(files: Files, path: str, seconds: float) -> tuple[dict[str, Any], str]:
-        return ask(files, path, "mode", {"mode": new}, timeout=seconds), f"mode {new}"
+        return tell(files, path, "mode", {"mode": new}, timeout=seconds), f"mode {new}"
 
     _each(directory, lane, timeout, as_json, "mode", act)
 
@@ -121,8 +109,8 @@ def mode(directory: str, new: str, lane: str | None, timeout: str, yes: bool, as
 def purge(directory: str, lane: str | None, timeout: str, yes: bool, as_json: bool) -> None:
     """Remove everything that waits in the buffer in DIR, undelivered; it is counted as purged.
 
-    What the provider has in hand is delivered all the same. Works with and without a running program; `mb drain` is
-    stopped before, and started again behind it.
+    What the provider has in hand is delivered all the same, if it takes it. Works with and without a running program,
+    and with `mb drain`: whoever sends the lane does it.
     """
     chosen = _lanes(Files(), directory, lane)
     waiting = sum(each.resident for each in read(directory).lanes if each.name in chosen)
@@ -130,28 +118,14 @@ def purge(directory: str, lane: str | None, timeout: str, yes: bool, as_json: bo
     confirm(what, str(waiting), yes=yes)
 
     def act(files: Files, path: str, seconds: float) -> tuple[dict[str, Any], str]:
-        writer, sender = (os.path.join(path, name) for name in (layout.WRITER_LOCK_FILE, layout.SENDER_LOCK_FILE))
-        if is_held(files, writer) and not is_held(files, sender):
-            number = orphan.purge_beside_writer(files, path)
-            return {"purged": number}, f"{plural(number, 'message')} purged"
-        try:
-            answer = ask(files, path, "purge", timeout=seconds)
-        except ControlError as error:
-            if not error.nobody:
-                who = holder(files, sender)
-                if who.get("pid") == holder(files, writer).get("pid"):
-                    raise
-                raise ControlError(
-                    f"{describe(who)} sends the lane (mb drain): stop it, purge, and start it again; what writes may "
-                    "go on meanwhile",
-                    path=path,
-                ) from error
-            buffer_id = bytes.fromhex(directories.read(files, os.path.dirname(path))["id"])
-            with orphan.Orphan(files, path, buffer_id) as held:
-                answer = {"running": False, "purged": held.purge()}
+        answer = tell(files, path, "purge", timeout=seconds)
         return answer, f"{plural(int(answer['purged']), 'message')} purged"
 
     _each(directory, lane, timeout, as_json, "purge", act)
+
+
+def _runs(answer: dict[str, Any]) -> bool:
+    return answer.get("running") is not False
 
 
 def _each(

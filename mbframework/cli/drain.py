@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import click
 
-from mbframework.cli.options import config_option, configuration, directory_argument, provider_of, provider_option
+from mbframework.cli.options import config_option, configuration, directory_argument, provider_option
 from mbframework.cli.stopping import StopSignal
 from mbframework.cli.terminal import library_narrates, narrate, plural
 from mbframework.errors import ConfigurationError
@@ -28,22 +28,21 @@ _PROGRESS_S = 5.0
 @directory_argument
 @provider_option
 @config_option
-@click.option("--until-empty", is_flag=True, help="End when nothing waits any more.")
+@click.option("--until-empty", is_flag=True, help="End when nothing waits any more, or what waits takes a person.")
 def drain(directory: str, provider: str | None, file: str | None, until_empty: bool) -> None:
     """Send what the buffer in DIR holds, and what another process writes into it meanwhile.
 
     Exit status 0: stopped by SIGINT or SIGTERM (the batch in hand is finished first), or nothing waits any more.
-    2: it cannot begin: not a buffer, no provider; or with --until-empty: another process is sending, or a lane cannot
-    be read.
+    1: with --until-empty: what still waits is blocked, and takes a person. 2: it cannot begin: not a buffer, no
+    provider; or with --until-empty: another process is sending, a lane is paused, or cannot be read.
     """
     config = configuration(directory, file, provider=provider)
-    source = provider_of(config)
-    if source is None:
+    if config.provider is None and not config.lanes:
         raise ConfigurationError(
             "no provider to send to: give --provider URL, set MBFRAMEWORK_PROVIDER, or name it in the file of --config",
             option="provider",
         )
-    sidecar = Sidecar(config, source)
+    sidecar = Sidecar.from_config(config)
     found = read(directory)
     before = {lane.name: lane for lane in found.lanes}
     if until_empty and not found.problems and not any(lane.resident for lane in before.values()):
@@ -56,7 +55,13 @@ def drain(directory: str, provider: str | None, file: str | None, until_empty: b
             wait([running], _LOOK_S)
             watch.look()
         running.result()
-    _report(before, _lanes(directory), sidecar)
+    after = _lanes(directory)
+    _report(before, after, sidecar)
+    if until_empty and sidecar.blocked:
+        for name, why in sidecar.blocked.items():
+            waiting = f"{plural(after[name].resident, 'message')} wait" if name in after else "messages wait"
+            narrate(f"lane {name} is blocked, {waiting}: {why}; mend that, then drain it again")
+        sys.exit(1)
 
 
 class Watch:

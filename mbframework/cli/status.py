@@ -127,7 +127,7 @@ def _when(lane: LaneStatus, now: float) -> str:
         parts.append(f"{_age(now - lane.last_error_at)} ago")
     if lane.failures:
         parts.append(f"{lane.failures:,} in a row")
-    if lane.retry_at and lane.retry_at > now:
+    if lane.retry_at and lane.retry_at > now and lane.state not in ("dead", "stale"):
         parts.append(f"next attempt in {_age(lane.retry_at - now)}")
     return f"({', '.join(parts)}) " if parts else ""
 

@@ -86,7 +86,11 @@ class LaneWatch:
         self._count(status, writer, sender, now)
         self._course.add(now, status.accepted, status.delivered, status.resident)
         limits = _dictionary(writer.get("limits"))
-        total_size = _positive(limits.get("total_size"))
+        total_size, shared = (_positive(limits.get(name)) for name in ("total_size", "shared_total_size"))
+        if shared is not None:
+            # What the other lanes hold is not to be had.
+            others = max(0, (_positive(limits.get("shared_used")) or 0) - status.disk_bytes)
+            total_size = max(1, min(total_size or shared, shared - others))
         prunes = self.events.prunes()
         self._verdict = judge(
             self._circumstances(status, writer, total_size, prunes, now), self._verdict.kind if self._verdict else None

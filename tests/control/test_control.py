@@ -50,10 +50,11 @@ class Told:
             resume=lambda: self.calls.append("resume"),
             retry=lambda: self.retry(),
             drop=self.drop,
+            purge=lambda: 17,
         )
 
     def writer(self) -> WriterHandlers:
-        return WriterHandlers(set_mode=self.set_mode, purge=lambda: 17, replay=self.replay)
+        return WriterHandlers(set_mode=self.set_mode, replay=self.replay)
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_where_nobody_holds_the_lane_that_is_said_at_once(lane: Path) -> None:
         ask(FILES, str(lane), "retry")
     assert caught.value.nobody
     with pytest.raises(ControlError, match="no process writes to it"):
-        ask(FILES, str(lane), "purge")
+        ask(FILES, str(lane), "mode", {"mode": "always"})
     with pytest.raises(ControlError, match="has no lane other"):
         ask(FILES, str(lane.parent / "other"), "purge")
 

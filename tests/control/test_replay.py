@@ -160,7 +160,7 @@ def test_whoever_holds_which_half_a_letter_is_replayed(tmp_path: Path, writer: b
         "    lock = LockFile.take(files, lane + '/sender.lock', 0)\n"
         "    store = DeadStore(files, here + '/dead/main')\n"
         "    let_go = lambda ids: drop(store, ids, lambda: (lambda sequence: True), lambda act: act())\n"
-        "    act = SenderHandlers(pause=bool, resume=bool, retry=bool, drop=let_go)\n"
+        "    act = SenderHandlers(pause=bool, resume=bool, retry=bool, drop=let_go, purge=int)\n"
         "    log = EventLog(files, lane + '/events.sender.jsonl', directory=here, lane='main')\n"
         "    control = Control(files, lane, log, sender=act)\n"
         "    control.open()\n"

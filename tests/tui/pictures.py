@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from textual.screen import Screen
 from mbframework import MessageBuffer
 from mbframework.files import Files
 from mbframework.monitor import View
-from tests.tui.scripted import EVENTS, NOW, ScriptedSource, buffering, lane, live, view
+from tests.tui.scripted import EVENTS, NOW, ScriptedSource, buffering, history, lane, live, view
 
 _SIZES = {"small": (80, 24), "medium": (120, 36), "large": (200, 60)}
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -58,7 +58,10 @@ def _draining() -> ScriptedSource:
 
 
 def _buffering() -> ScriptedSource:
-    return ScriptedSource((view(buffering()),), EVENTS[:6])
+    # The provider is still away: the curves end before it came back.
+    outage = replace(buffering(), history=tuple(point for point in history() if point.at < NOW - 374))
+    outage = replace(outage, history=tuple(replace(point, at=point.at + 374) for point in outage.history))
+    return ScriptedSource((view(outage),), EVENTS[:6])
 
 
 def _several() -> ScriptedSource:
@@ -66,7 +69,15 @@ def _several() -> ScriptedSource:
     return ScriptedSource((view(lane(), live("audit")), view(buffering(), directory="/srv/events"), gone))
 
 
-_SIMULATOR = "simulator"
+#: One simulation, looked at in turn: the size, and whether it is light.
+_SIMULATOR = {
+    "simulator": ("medium", False),
+    "simulator-small": ("small", False),
+    "simulator-large": ("large", False),
+    "simulator-large-light": ("large", True),
+    "simulator-light": ("medium", True),
+    "simulator-small-light": ("small", True),
+}
 _LIGHT = {"theme": "okabe-ito-light"}
 PICTURES: dict[str, Picture] = {
     "dashboard": Picture(_draining),
@@ -83,17 +94,33 @@ PICTURES: dict[str, Picture] = {
     "dashboard-events": Picture(_draining, keys=("E",)),
     "dashboard-filter": Picture(_draining, keys=("slash", *"!sealed")),
     "dashboard-lanes": Picture(_several, keys=("l",)),
+    "dashboard-lanes-small": Picture(_several, _SIZES["small"], keys=("l",)),
+    "dashboard-lanes-light": Picture(_several, keys=("l",), options=_LIGHT),
     "dashboard-help": Picture(_draining, keys=("question_mark",)),
+    "dashboard-help-small-light": Picture(_draining, _SIZES["small"], keys=("question_mark",), options=_LIGHT),
     "dashboard-gone": Picture(_several, _SIZES["small"], keys=("left_square_bracket",)),
     "dashboard-purge": Picture(_draining, keys=("X",), options={"write": True}),
+    "dashboard-purge-small-light": Picture(_draining, _SIZES["small"], keys=("X",), options={"write": True, **_LIGHT}),
     "segment": Picture(_draining, screen=lambda path: SegmentScreen(str(path / "main"), 1)),
     "segment-light": Picture(_draining, options=_LIGHT, screen=lambda path: SegmentScreen(str(path / "main"), 1)),
     "segment-small": Picture(_draining, _SIZES["small"], screen=lambda path: SegmentScreen(str(path / "main"), 1)),
     "segment-large": Picture(_draining, _SIZES["large"], screen=lambda path: SegmentScreen(str(path / "main"), 1)),
+    "segment-small-light": Picture(
+        _draining, _SIZES["small"], options=_LIGHT, screen=lambda path: SegmentScreen(str(path / "main"), 1)
+    ),
+    "segment-large-light": Picture(
+        _draining, _SIZES["large"], options=_LIGHT, screen=lambda path: SegmentScreen(str(path / "main"), 1)
+    ),
     "dead-letters": Picture(_draining, screen=lambda path: DeadScreen(str(path), "main")),
     "dead-letters-light": Picture(_draining, options=_LIGHT, screen=lambda path: DeadScreen(str(path), "main")),
     "dead-letters-small": Picture(_draining, _SIZES["small"], screen=lambda path: DeadScreen(str(path), "main")),
     "dead-letters-large": Picture(_draining, _SIZES["large"], screen=lambda path: DeadScreen(str(path), "main")),
+    "dead-letters-small-light": Picture(
+        _draining, _SIZES["small"], options=_LIGHT, screen=lambda path: DeadScreen(str(path), "main")
+    ),
+    "dead-letters-large-light": Picture(
+        _draining, _SIZES["large"], options=_LIGHT, screen=lambda path: DeadScreen(str(path), "main")
+    ),
 }
 
 
@@ -102,21 +129,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.tui.pictures", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join([*PICTURES, _SIMULATOR])} (default: all)"
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join([*PICTURES, *_SIMULATOR])} (default: all)"
     )
     parser.add_argument("--png", action="store_true", help="PNG files as well; needs chromium")
     chosen = parser.parse_args(arguments)
-    if unknown := set(chosen.names) - {*PICTURES, _SIMULATOR}:
-        parser.error(f"no such picture: {', '.join(sorted(unknown))}; there are {', '.join([*PICTURES, _SIMULATOR])}")
+    if unknown := set(chosen.names) - {*PICTURES, *_SIMULATOR}:
+        parser.error(f"no such picture: {', '.join(sorted(unknown))}; there are {', '.join([*PICTURES, *_SIMULATOR])}")
     os.environ["TZ"] = "UTC"
     os.environ.pop("NO_COLOR", None)
     time.tzset()
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    names = chosen.names or [*PICTURES, _SIMULATOR]
-    if _SIMULATOR in names:
+    names = chosen.names or [*PICTURES, *_SIMULATOR]
+    simulated = [name for name in _SIMULATOR if name in names]
+    names = [name for name in names if name not in simulated]
+    if simulated:
         # A real engine, before the clock stands still.
-        names.remove(_SIMULATOR)
-        _store(chosen.folder / f"{_SIMULATOR}.svg", asyncio.run(_draw_simulator()), chosen.png)
+        for name, svg in asyncio.run(_draw_simulator(simulated)).items():
+            _store(chosen.folder / f"{name}.svg", svg, chosen.png)
     time.time = lambda: NOW
     with tempfile.TemporaryDirectory(prefix="mb-pictures-") as folder:
         buffer = Path(folder) / "orders"
@@ -131,8 +160,9 @@ def _store(path: Path, svg: str, png: bool) -> None:
     print((_png(path, svg) if png else None) or path)
 
 
-async def _draw_simulator() -> str:
+async def _draw_simulator(names: Sequence[str]) -> dict[str, str]:
     """Half a minute of it: live, then an outage."""
+    drawn: dict[str, str] = {}
     simulation = Simulation(pace=800)
     try:
         app = SimulatorApp(simulation)
@@ -140,9 +170,18 @@ async def _draw_simulator() -> str:
             await pilot.pause(14)
             await pilot.press("p")
             await pilot.pause(8)
-            return _with_font(app.export_screenshot(title="mbtui --simulate"))
+            light = False
+            for name in names:
+                size, wanted = _SIMULATOR[name]
+                if wanted != light:
+                    light = wanted
+                    await pilot.press("t")
+                await pilot.resize_terminal(*_SIZES[size])
+                await pilot.pause(0.7)
+                drawn[name] = _with_font(app.export_screenshot(title="mbtui --simulate"))
     finally:
         simulation.close()
+    return drawn
 
 
 async def _draw(picture: Picture, buffer: Path) -> str:

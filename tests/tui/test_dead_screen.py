@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mbtui import dead_source
 from mbtui.dead_screen import DeadScreen
 from mbtui.dead_source import place_of, slice_of, turned
+from mbtui.pattern import Pattern
 from textual.widgets import Input
 
 from mbframework.browse import Entry, LaneBrowser
@@ -161,6 +163,27 @@ def test_views_copies_and_search(home: Path) -> None:
     run(play())
 
 
+def test_a_search_stops_for_others_and_goes_on_where_it_was(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No time at all: one letter at a go.
+    monkeypatch.setattr(dead_source, "_SLICE_S", 0.0)
+    told: list[float] = []
+
+    async def play() -> None:
+        source = dead_source.DeadSource(str(home / "orders"), "main")
+        try:
+            ids = await source.ids()
+            assert await source.find(Pattern.parse('"id": 12}'), ids, 0, 1000, told.append) == 12
+            assert await source.find(Pattern.parse('"id": 985}'), ids, 1000, 0, told.append) == 985
+            assert await source.find(Pattern.parse("nowhere"), ids, 990, 1000, told.append) is None
+            assert await source.find(Pattern.parse("nowhere"), ids, 10, 0, told.append) is None
+        finally:
+            source.close()
+
+    run(play())
+    assert len(told) == 12 + 14 + 10 + 10
+    assert told[-1] == 1.0
+
+
 def test_read_only_changes_nothing(home: Path) -> None:
     async def play() -> None:
         async with dead(home) as on:
@@ -265,7 +288,7 @@ def held(home: Path, drop: Callable[[Sequence[int]], int]) -> Iterator[None]:
     lane, files = home / "orders" / "main", Files()
     locks = [LockFile.take(files, str(lane / name), 0.0) for name in ("writer.lock", "sender.lock")]
     events = EventLog(files, str(lane / "events.sender.jsonl"), directory=str(lane.parent), lane="main")
-    handlers = SenderHandlers(pause=bool, resume=bool, retry=bool, drop=drop)
+    handlers = SenderHandlers(pause=bool, resume=bool, retry=bool, drop=drop, purge=int)
     control = Control(files, str(lane), events, sender=handlers)
     control.open()
     stop = threading.Event()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mbtui.keys import KEYS
+from mbtui.source import Directories
 
+from mbframework import MessageBuffer, read_status
 from mbframework.errors import MessageBufferError
 from tests.tui.scripted import ScriptedSource, buffering, lane, live, segments, view
 from tests.tui.stage import staged
@@ -302,6 +305,43 @@ def test_with_write_what_changes_a_buffer_is_asked_for() -> None:
         (path, "mode", {"mode": "always"}),
         (path, "purge", {}),
     ]
+
+
+def test_a_pause_and_a_purge_need_no_running_program(tmp_path: Path) -> None:
+    with MessageBuffer(tmp_path / "orders") as buffer:
+        buffer.write_many("t", [b"1", b"2", b"3"])
+
+    async def play() -> None:
+        async with staged(Directories([str(tmp_path / "orders")]), clock=time.time, write=True) as stage:
+            await stage.until_shown("† DEAD", "3 messages wait")
+            await stage.press("p")
+            await stage.until_shown("pause: paused; no process sends it now")
+            assert (tmp_path / "orders" / "main" / "paused").exists()
+            await stage.press("R")
+            await stage.until_shown("retry: lane main: nothing is running")
+            await stage.press("X")
+            await stage.until_shown("The 3 messages that wait")
+            await stage.press(*"purge main", "enter")
+            await stage.until_shown("purge: 3 messages removed")
+            await stage.until_shown("nothing waits")
+
+    run(play())
+    (known,) = read_status(tmp_path / "orders").lanes
+    assert (known.purged, known.resident) == (3, 0)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_the_list_of_lanes_fits(width: int) -> None:
+    async def play() -> None:
+        async with staged(three_lanes(), size=(width, 24)) as stage:
+            await stage.press("l")
+            # On a narrow screen the verdict is cut, and says so; what was lost never is.
+            row = next(line for line in stage.lines if "events/main" in line and "BUFFERING" in line)
+            assert "LOST 120k" in row
+            assert "growing, full in 41m" in row or (width < 100 and "…" in row)
+            assert ("oldest 55m2s" in row) == (width >= 120)
+
+    run(play())
 
 
 def test_a_refusal_is_shown_with_its_reason() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -230,7 +231,7 @@ class SlowRows:
         return len(self.inner)
 
     def rows(self, start: int, stop: int) -> list[SegmentRow]:
-        if self.slow and stop - start >= 500:
+        if self.slow and stop - start >= 100:
             assert self.go.acquire(timeout=20)
         return self.inner.rows(start, stop)
 
@@ -264,5 +265,57 @@ def test_a_filter_that_takes_long_says_so_and_the_state_is_still_looked_at() -> 
                 rows.go.release(1000)
             await stage.until_shown("SEGMENTS 19,997 of 20,000")
             assert "headers:" not in stage.text
+
+    run(play())
+
+
+def test_a_search_that_takes_long_says_so_and_every_key_works_meanwhile() -> None:
+    rows = SlowRows(20_000)
+    source = ScriptedSource((view(lane(rows=rows)),))  # type: ignore[arg-type]
+
+    async def play() -> None:
+        async with staged(source) as stage:
+            table = stage.app.main.query_one("#segments")
+            # The last one is the only one that is being filled: 20,000 rows away.
+            await stage.press("slash", *"filling", "enter")
+            await stage.until_shown("SEGMENTS 1 of 20,000")
+            await stage.press("escape")
+            await stage.until_shown("SEGMENTS 20,000")
+
+            async def search_until(condition: Callable[[], bool]) -> None:
+                deadline = time.monotonic() + 20
+                while not condition():
+                    assert time.monotonic() < deadline, stage.text
+                    rows.go.release()
+                    await stage.pilot.pause(0.02)
+
+            rows.slow = True
+            try:
+                await stage.pilot.press("g", "n")
+                await search_until(lambda: "searching filling:" in stage.text)
+                # The cursor moves, its rows come, and the state is looked at.
+                await stage.pilot.press("j", "j", "pagedown")
+                at = table.cursor
+                assert at > 5
+                await search_until(
+                    lambda: table.chosen is not None and table.chosen.first == rows.inner.table[at].first
+                )
+                source.views = (view(buffering(rows=rows)),)
+                await search_until(lambda: "BUFFERING" in stage.text)
+                assert "searching filling:" in stage.text
+                await stage.pilot.press("escape")
+                await search_until(lambda: "searching" not in stage.text)
+                assert table.cursor == at
+                await stage.pilot.press("n")
+                await search_until(lambda: "searching filling:" in stage.text)
+            finally:
+                rows.slow = False
+                rows.go.release(1000)
+            await stage.until(lambda: table.cursor == 19_999)
+            await stage.press("n")
+            await stage.until_shown("no further match")
+            await stage.press("N")
+            await stage.until(lambda: "searching" not in stage.text)
+            assert table.cursor == 19_999
 
     run(play())

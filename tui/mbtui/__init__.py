@@ -16,6 +16,14 @@ REQUIRED = ("textual", "watchdog")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line (or ``arguments``) says, and return the exit status."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        # Where it is not a key: in the middle of the imports, or of a report.
+        return 130
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     missing = [name for name in REQUIRED if find_spec(name) is None]
     if missing:

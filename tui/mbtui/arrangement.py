@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 from mbframework.monitor import SegmentRow, SegmentTable
 from mbtui.pattern import Pattern
@@ -93,17 +92,6 @@ class Arrangement:
             return found if wanted.step > 0 else found[::-1]
         # Segments that went since the arrangement was made are no longer in the table.
         return [row for index in wanted for row in table.rows(index, index + 1)]
-
-    def find(self, table: SegmentTable, order: Order, start: int, step: int) -> int | None:
-        """The next place from ``start`` on, forwards or backwards, whose row the pattern finds."""
-        places = iter(range(start, len(self._order) if step > 0 else -1, step))
-        while chunk := list(islice(places, _CHUNK)):
-            low, high = min(chunk), max(chunk) + 1
-            rows = self.rows(table, low, high)
-            for place in chunk:
-                if place - low < len(rows) and order.pattern.finds(row_text(rows[place - low])):
-                    return place
-        return None
 
 
 def arranged(table: SegmentTable, order: Order, meanwhile: Callable[[float], object] = lambda _: None) -> list[int]:

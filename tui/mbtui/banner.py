@@ -11,7 +11,7 @@ from mbframework.monitor import LaneView, View
 from mbtui.figures import age, count, rate, share
 from mbtui.glyphs import Glyphs
 from mbtui.ink import Line, clean, crop, fit, length, opposite, wrap
-from mbtui.lane_words import loss, place, problems, since, state, trouble, verdict
+from mbtui.lane_words import losses, place, problems, since, state, trouble, verdict
 
 
 def banner(
@@ -49,7 +49,7 @@ def banner(
         ((f"mode {clean(known.mode)}", "dim"),),
         ((clean(view.directory), "dim"),),
     )
-    second = opposite((*verdict(lane), *_reason(lane)), loss(lane), width)
+    second = opposite((*verdict(lane), *_reason(lane)), losses(lane, width - length(verdict(lane)) - 2), width)
     lines = [opposite(top, mark, width), second]
     if wrong := trouble(lane, now, glyphs):
         # What does not fit in one line gets two: it is what people look for.

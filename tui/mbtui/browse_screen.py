@@ -66,7 +66,7 @@ class BrowseScreen(Screen[None], Generic[Item]):
     DEFAULT_CSS = """
     BrowseScreen {
         & #facts { height: 3; padding: 0 1; }
-        & #list { height: 3fr; padding: 0 0 0 1; }
+        & #list { height: 3fr; padding: 0 0 0 1; scrollbar-gutter: stable; }
         & #preview { height: 2fr; padding: 0 1; }
         & #said { height: 1; padding: 0 1; }
         & #keys { height: 1; background: $surface; }

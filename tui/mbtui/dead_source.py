@@ -15,6 +15,7 @@ or nobody answers.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -31,8 +32,9 @@ from mbtui.preview import LIMIT
 from mbtui.reading_thread import ReadingThread
 from mbtui.segment_source import finds
 
-#: Letters looked at between two looks at whether the search goes on.
-_STRIDE = 500
+#: Seconds of a search between two looks at whether it goes on, and letters read at a time.
+_SLICE_S: Final = 0.2
+_STRIDE: Final = 50
 #: Seconds that an answer may take: replaying waits for a disk.
 _TIMEOUT: Final = 30.0
 _HEADERS = 64
@@ -78,11 +80,9 @@ class DeadSource:
         smaller, the last one in front of ``start`` and from ``stop`` on."""
         at = start
         while at != stop:
-            to = min(at + _STRIDE, stop) if at < stop else max(at - _STRIDE, stop)
-            hit = await self._reading.run(partial(self._scan, pattern, ids, at, to))
+            hit, at = await self._reading.run(partial(self._scan, pattern, ids, at, stop))
             if hit is not None:
                 return hit
-            at = to
             progress(abs(at - start) / abs(stop - start))
         return None
 
@@ -117,13 +117,23 @@ class DeadSource:
                 found += map(_trimmed, letters)
         return found
 
-    def _scan(self, pattern: Pattern, ids: Sequence[Span], at: int, to: int) -> int | None:
-        rows = self._read_rows(ids, min(at, to), max(at, to))
-        for number in sorted(rows, reverse=to < at):
-            letter = rows[number].letter
-            if finds(pattern, f"{letter.topic}\n{letter.reason}", letter.key, letter.value):
-                return number
-        return None
+    def _scan(self, pattern: Pattern, ids: Sequence[Span], at: int, stop: int) -> tuple[int | None, int]:
+        """A hit, or None and where to go on."""
+        until = time.monotonic() + _SLICE_S
+        back = stop < at
+        while at != stop:
+            to = max(at - _STRIDE, stop) if back else min(at + _STRIDE, stop)
+            rows = self._read_rows(ids, min(at, to), max(at, to))
+            for number in sorted(rows, reverse=back):
+                letter = rows[number].letter
+                if finds(pattern, f"{letter.topic}\n{letter.reason}", letter.key, letter.value):
+                    return number, number
+                if time.monotonic() >= until:
+                    return None, number if back else number + 1
+            at = to
+            if time.monotonic() >= until:
+                break
+        return None, at
 
 
 def numbers_of(spans: Sequence[Span]) -> list[int]:

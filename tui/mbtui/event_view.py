@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mbframework.monitor import Event
 from mbtui.figures import moment
 from mbtui.glyphs import Glyphs
-from mbtui.ink import Ink, Line, clean
+from mbtui.ink import Ink, Line, clean, crop
 from mbtui.pattern import Pattern
 from mbtui.rows_view import RowsView
 
@@ -76,4 +76,5 @@ class EventView(RowsView):
         return False
 
     def row(self, at: int) -> Line:
-        return event_line(self._shown[at], self._now)
+        width = self.scrollable_content_region.width
+        return crop(event_line(self._shown[at], self._now), width, self._glyphs.ellipsis)

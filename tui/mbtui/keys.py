@@ -44,7 +44,7 @@ KEYS: tuple[Key, ...] = (
     Key("t", "t", "app.theme", "next theme; ctrl+p has all", "theme"),
     Key("c", "c", "copy", "copy the row under the cursor"),
     Key("f8", "f8", "app.picture", "save a picture of the screen (SVG) in the current directory"),
-    Key("escape", "esc", "back", "clear the filter, leave a maximised list"),
+    Key("escape", "esc", "back", "stop a search, clear the filter, leave a maximised list"),
     Key("p", "p", "pause", "pause or resume sending", "pause", changes=True),
     Key("R", "R", "retry", "ask the provider now", "retry", changes=True),
     Key("M", "M", "mode", "change the mode", "mode", changes=True),

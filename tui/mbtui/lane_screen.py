@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -13,29 +14,37 @@ from textual.screen import ModalScreen
 from mbframework.monitor import LaneView, View
 from mbtui.figures import age, count
 from mbtui.glyphs import Glyphs
-from mbtui.ink import Line, clean
+from mbtui.ink import Line, clean, crop
 from mbtui.lane_words import loss, place, state, verdict
 from mbtui.rows_view import RowsView
 
 Place = tuple[View, LaneView | None]
 
 
-def lane_line(view: View, lane: LaneView | None, glyphs: Glyphs) -> Line:
-    """One lane, or a directory that shows none."""
-    name = f" {place(view, lane):<24.24} "
+#: Below this the age of the oldest message is left out, so that there is room for the verdict.
+_ROOMY = 100
+_LONGEST_NAME = 24
+
+
+def lane_line(view: View, lane: LaneView | None, glyphs: Glyphs, *, width: int, name: int = _LONGEST_NAME) -> Line:
+    """One lane, or a directory that shows none; in ``width`` cells, ``name`` of them for what it is called."""
+    called: Line = ((f" {set_cell_size(place(view, lane), name)} ", ""),)
     if lane is None:
-        return ((name, ""), (clean(view.error or "no lane yet"), "bad" if view.error else "dim"))
+        told = view.error or "no lane yet"
+        return crop((*called, (clean(told), "bad" if view.error else "dim")), width, glyphs.ellipsis)
     ((word, ink),) = state(lane, glyphs)
     known = lane.status
     oldest = f"oldest {age(known.oldest_age_s)}" if known.oldest_age_s is not None else ""
-    return (
-        (name, ""),
+    roomy = width >= _ROOMY
+    line: Line = (
+        *called,
         (f"{word:<13}", ink),
-        (f"{count(known.resident):>8} waiting  ", "strong" if known.resident else "dim"),
-        (f"{oldest:<15} ", ""),
-        (f"{loss(lane)[0][0]:<15}", loss(lane)[0][1]),
+        (f"{count(known.resident):>7} {'waiting' if roomy else 'wait'}  ", "strong" if known.resident else "dim"),
+        *(((f"{oldest:<15} ", ""),) if roomy else ()),
+        (f"{loss(lane)[0][0]:<14}", loss(lane)[0][1]),
         *verdict(lane),
     )
+    return crop(line, width, glyphs.ellipsis)
 
 
 class _Lanes(RowsView):
@@ -45,7 +54,9 @@ class _Lanes(RowsView):
         self.places: Sequence[Place] = ()
 
     def row(self, at: int) -> Line:
-        return lane_line(*self.places[at], self._glyphs)
+        longest = max(cell_len(place(*each)) for each in self.places)
+        width = self.scrollable_content_region.width
+        return lane_line(*self.places[at], self._glyphs, width=width, name=min(_LONGEST_NAME, longest))
 
 
 class LaneScreen(ModalScreen[int | None]):
@@ -55,7 +66,7 @@ class LaneScreen(ModalScreen[int | None]):
     LaneScreen {
         align: center middle;
         & > Vertical {
-            width: 110; max-width: 100%; height: auto; max-height: 100%;
+            width: 116; max-width: 100%; height: auto; max-height: 100%;
             border: round $primary; background: $surface; padding: 0 1;
         }
         & RowsView { height: auto; max-height: 100%; min-height: 1; }

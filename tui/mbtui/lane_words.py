@@ -8,7 +8,7 @@ from __future__ import annotations
 from mbframework.monitor import LaneView, View
 from mbtui.figures import age, count, moment
 from mbtui.glyphs import STATE_INKS, Glyphs
-from mbtui.ink import Ink, Line, clean
+from mbtui.ink import Ink, Line, clean, length
 
 _VERDICT_INKS: dict[str, Ink] = {
     "keeping-up": "good",
@@ -61,11 +61,27 @@ def loss(lane: LaneView) -> Line:
     return ((f"LOST {count(lost)}", "bad"),) if lost else (("nothing lost", "good"),)
 
 
+def losses(lane: LaneView, width: int) -> Line:
+    """The same behind the dead letters, which are kept, and have not arrived either; in at most ``width`` cells."""
+    short = loss(lane)
+    for letters in _dead_letters(lane):
+        if length(line := (*letters, ("  ", ""), *short)) <= width:
+            return line
+    return short
+
+
+def _dead_letters(lane: LaneView) -> list[Line]:
+    """The long words and the short ones; none where there is no dead letter."""
+    number = lane.status.dead
+    words = (f"dead letter{'' if number == 1 else 's'}", "dead")
+    return [((f"{count(number)} {word}", "warn"),) for word in words] if number else []
+
+
 def loss_in_full(lane: LaneView) -> list[Line]:
     """The same with what it is made of, and with what else did not arrive."""
     known = lane.status
     prunes = f"in {lane.prunes:,} prune{'' if lane.prunes == 1 else 's'}" if lane.prunes else "pruned"
-    losses = [
+    kinds = [
         (known.pruned, prunes),
         (known.expired, "expired"),
         (known.lost_live, "in memory at a kill"),
@@ -73,15 +89,14 @@ def loss_in_full(lane: LaneView) -> list[Line]:
         (known.lost_disk, "unreadable on disk"),
         (known.returned, "handed back"),
     ]
-    losses = [(number, what) for number, what in losses if number]
+    kinds = [(number, what) for number, what in kinds if number]
     lines = [loss(lane)]
-    if len(losses) == 1:
-        ((_, what),) = losses
+    if len(kinds) == 1:
+        ((_, what),) = kinds
         lines = [(*loss(lane), (f" {what}", "bad"))]
-    elif losses:
-        lines += [((f"{count(number)} {what}", "bad"),) for number, what in losses]
-    if known.dead:
-        lines.append(((f"{count(known.dead)} dead letter{'' if known.dead == 1 else 's'}", "warn"),))
+    elif kinds:
+        lines += [((f"{count(number)} {what}", "bad"),) for number, what in kinds]
+    lines += _dead_letters(lane)[:1]
     if known.purged:
         lines.append(((f"{count(known.purged)} purged on request", "dim"),))
     return lines

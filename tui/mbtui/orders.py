@@ -1,4 +1,5 @@
-"""What changes a buffer, asked of the process that has it open: pause, retry, mode, purge.
+"""What changes a buffer: pause, retry, mode, purge. The process that has it open is asked; a pause, its end and a purge
+need none (see :mod:`mbframework.lanedesk`).
 
 Promises
 --------
@@ -9,15 +10,13 @@ Promises
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mbframework.config import MODES
 from mbframework.errors import MessageBufferError
 from mbframework.files import Files
 from mbframework.monitor import LaneView
-from mbtui.figures import count
-from mbtui.ink import clean
 
 if TYPE_CHECKING:
     from mbtui.app import DashboardApp
@@ -26,13 +25,14 @@ Ask = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 
 
 def ask_the_engine(lane_path: str, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Ask, and wait for the answer.
+    """Have it done, and wait for the answer.
 
     :raises MessageBufferError: nobody answers, or the answer is no.
+    :raises OSError: the device failed.
     """
-    from mbframework.control import ask
+    from mbframework.lanedesk import tell
 
-    return ask(Files(), lane_path, action, arguments)
+    return tell(Files(), lane_path, action, arguments)
 
 
 class Orders:
@@ -94,8 +94,9 @@ class Orders:
             return
         from mbtui.dialogs import Confirm
 
-        waiting = count(lane.status.resident)
-        question = f"Purge lane {lane.name}? The {waiting} messages that wait will never be delivered, nor come back."
+        waiting = lane.status.resident
+        what = f"The {waiting:,} messages that wait" if waiting != 1 else "The message that waits"
+        question = f"Purge lane {lane.name}? {what} will never be delivered, nor come back."
 
         def give(yes: bool | None) -> None:
             if yes:
@@ -110,7 +111,13 @@ class Orders:
             except (MessageBufferError, OSError) as error:
                 self._app.call_from_thread(self._app.say, f"{action}: {error}", "error")
             else:
-                told = answer.get("text") or done
-                self._app.call_from_thread(self._app.say, f"{action}: {clean(str(told))}", "information")
+                self._app.call_from_thread(self._app.say, f"{action}: {_outcome(answer, done)}", "information")
 
         self._app.run_worker(work, thread=True, exit_on_error=False, group="orders")
+
+
+def _outcome(answer: Mapping[str, Any], done: str) -> str:
+    number = answer.get("purged")
+    if isinstance(number, int):
+        return f"{number:,} message{'' if number == 1 else 's'} removed"
+    return f"{done}; no process sends it now" if answer.get("running") is False else done

@@ -9,7 +9,7 @@ from mbtui.banner import banner
 from mbtui.event_view import event_line
 from mbtui.glyphs import Glyphs
 from mbtui.ink import clean, plain
-from mbtui.lane_words import loss, loss_in_full
+from mbtui.lane_words import loss_in_full, losses
 from mbtui.panels import Span, panels
 
 _WIDTH = 100
@@ -33,7 +33,7 @@ def _lane(view: View, lane: LaneView, events: Sequence[Event], now: float, glyph
     top, second, *more = banner(view, lane, now=now, width=_WIDEST, glyphs=glyphs, mark=())
     yield plain(top)
     # The loss, on the right of the screen, has a line of its own here.
-    yield "  " + plain(second).removesuffix(plain(loss(lane))).rstrip()
+    yield "  " + plain(second).removesuffix(plain(losses(lane, _WIDEST))).rstrip()
     for line in more:
         yield "  " + plain(line)
     span = Span(300.0, "5m", lane.history, 2.6)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from mbframework.monitor import Event, LaneView, SegmentRow, View
 from mbtui.arrangement import Arrangement, Order
+from mbtui.hunt import Hunt
 from mbtui.source import Source
 
 #: Seconds between two looks where nothing changes, and the least between two where much does.
@@ -54,8 +55,8 @@ class Sight:
     """What there is to see, as an answer to ``wish``: the views of all directories, and rows and events of one lane.
 
     ``arranged``: where the rows are still being put into the order that was wished for, and none is there yet, how much
-    of that is done, 0 to 1. ``total``: rows of the table that the filter leaves; ``cursor``: the row of the anchor;
-    ``found``: the row that was looked for.
+    of that is done, 0 to 1; ``searched`` likewise, where a row is still being looked for. ``total``: rows of the table
+    that the filter leaves; ``cursor``: the row of the anchor; ``found``: the row that was looked for.
     """
 
     wish: Wish
@@ -69,6 +70,7 @@ class Sight:
     events: tuple[Event, ...] = ()
     fault: str = ""
     arranged: float | None = None
+    searched: float | None = None
 
 
 class _Superseded(Exception):
@@ -87,6 +89,8 @@ class Scout:
         self._wish = Wish()
         self._wanted = self._nudged = self._stopped = False
         self._arrangement = Arrangement()
+        self._hunt: Hunt | None = None
+        self._hunted: object = None
         self._views: tuple[View, ...] = ()
         self._looks = 0
         self._due = self._told_at = 0.0
@@ -143,8 +147,9 @@ class Scout:
                 sight = Sight(self._wish, self._looks, self._views, fault=fault)
             if sight is not None:
                 self._tell(sight)
+            hunting = sight is not None and sight.searched is not None
             with self._condition:
-                while not (self._stopped or self._wanted):
+                while not (self._stopped or self._wanted or hunting):
                     now = time.monotonic()
                     if self._nudged:
                         self._nudged = False
@@ -210,7 +215,12 @@ class Scout:
         if wish.number == 0 and cursor is not None:
             # The first sight of a lane: that part of the table where something happens.
             start, stop = max(0, cursor - (stop - start)), cursor + (stop - start)
-        found = self._arrangement.find(view.segments, wish.order, *wish.find) if wish.find else None
+        hunt = self._hunt_for(wish)
+        found = None
+        if hunt is not None:
+            hunt.go_on(self._arrangement, view.segments, len(order))
+            at = view.segments.index_of(hunt.hit) if hunt.hit is not None else None
+            found = None if at is None else self._arrangement.place(at)
         if found is not None and not start <= found < stop:
             start, stop = max(0, found - (stop - start)), found + (stop - start)
         start = max(0, min(start, len(order) - 1))
@@ -225,7 +235,16 @@ class Scout:
             cursor=cursor,
             found=found,
             events=tuple(self._source.events(directory, view.name)),
+            searched=None if hunt is None or hunt.over else hunt.done,
         )
+
+    def _hunt_for(self, wish: Wish) -> Hunt | None:
+        """The search that is wished for, as far as it has come."""
+        key = None if wish.find is None else (_table(wish), wish.find, wish.number)
+        if key != self._hunted:
+            self._hunted = key
+            self._hunt = None if wish.find is None else Hunt(wish.order.pattern, *wish.find)
+        return self._hunt
 
 
 def _table(wish: Wish) -> tuple[str, str, Order]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import ClassVar
 
 from textual import on
@@ -18,6 +19,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.css.query import NoMatches
 from textual.widgets import Button, Footer, Static
 
 from mbframework.cli.terminal import printable
@@ -96,6 +98,11 @@ class SimulatorApp(App[None]):
     # ---- drawing
 
     def _draw(self) -> None:
+        # While it ends, its parts go one by one.
+        with suppress(NoMatches):
+            self._draw_all()
+
+    def _draw_all(self) -> None:
         picture, glyphs, now = self.simulation.picture, self.glyphs, time.time()
         width = self.size.width - 2
         self._lines("banner").show(lines.banner(picture, self.simulation.provider, now=now, width=width, glyphs=glyphs))
