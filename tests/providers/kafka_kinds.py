@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from mbframework_confluent import ConfluentOptions
-from mbframework_confluent.provider import ConfluentProvider
+from mbframework_confluent import mbframework_provider as confluent_provider
 from mbframework_kafka import KafkaOptions
-from mbframework_kafka.provider import KafkaProvider
+from mbframework_kafka import mbframework_provider as kafka_provider
 
 from mbframework.provider import Provider
 
@@ -27,8 +27,8 @@ class Kind:
     def make(self, *hosts: str, **options: Any) -> Provider:
         """A provider with these options, not open."""
         if self.scheme == "confluent":
-            return ConfluentProvider(ConfluentOptions(hosts=hosts, **options))
-        return KafkaProvider(KafkaOptions(hosts=hosts, **{"bulk": self.bulk, **options}))
+            return confluent_provider().factory(ConfluentOptions(hosts=hosts, **options))
+        return kafka_provider().factory(KafkaOptions(hosts=hosts, **{"bulk": self.bulk, **options}))
 
 
 KAFKA = Kind("kafka", "bulk", "kafka-python 3.0.")

@@ -1,4 +1,5 @@
-"""Stands between clients and a real broker, and answers produce requests with errors that a lone broker never gives.
+"""Stands between clients and a real broker: answers produce requests with errors that a lone broker never gives, and
+tells of requests on their way, which wait meanwhile.
 
 The broker must advertise :attr:`ProduceProxy.port`. One thread a connection: Kafka answers in order.
 """
@@ -10,6 +11,8 @@ import socket
 import struct
 import threading
 from collections import deque
+from collections.abc import Callable
+from enum import Enum, auto
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,21 +26,43 @@ _HEADER = struct.Struct(">hhi")
 _PRODUCE = 0
 
 
+INIT_PRODUCER_ID = 22
+END_TXN = 26
+
+
+class Moment(Enum):
+    """How far a request has come: the proxy has it, the broker has it, the proxy has the answer."""
+
+    ASKED = auto()
+    SENT = auto()
+    ANSWERED = auto()
+
+
+def _pass(_key: int, _moment: Moment) -> None:
+    """Nobody minds."""
+
+
 class ProduceProxy:
-    """``errors``: the codes with which the next produce requests are answered; empty: as the broker says."""
+    """``errors``: the codes with which the next produce requests are answered; empty: as the broker says.
+
+    ``meet`` is called with the API key of every request at each of its moments, on the thread of the connection, which
+    goes on when it returns, and is cut where it raises a :class:`ConnectionError`.
+    """
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.errors: deque[int] = deque()
+        self.meet: Callable[[int, Moment], None] = _pass
         self._target = ("", 0)
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
 
     def start(self, target: tuple[str, int]) -> None:
-        """Take connections to the broker at ``target``."""
+        """Take connections to the broker at ``target``; may be called again."""
         self._target = target
-        self._spawn(self._accept)
+        if not self._threads:
+            self._spawn(self._accept)
 
     def __enter__(self) -> Self:
         return self
@@ -67,16 +92,27 @@ class ProduceProxy:
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client, socket.create_connection(self._target) as broker:
             self._open |= {client, broker}
-            while request := _read(client):
-                key, version, correlation = _HEADER.unpack_from(request)
-                code = self.errors.popleft() if key == _PRODUCE and self.errors else 0
-                if code != NOT_ENOUGH_REPLICAS:
-                    _write(broker, request)
-                    answer = _read(broker)
-                if code:
-                    answer = _refusal(request, version, correlation, code)
-                _write(client, answer)
-        self._open -= {client, broker}
+            try:
+                while request := _read(client):
+                    answer = self._carry(request, broker)
+                    if not answer:
+                        break
+                    _write(client, answer)
+            finally:
+                self._open -= {client, broker}
+
+    def _carry(self, request: bytes, broker: socket.socket) -> bytes:
+        """The answer to a request; empty where the broker hangs up."""
+        key, version, correlation = _HEADER.unpack_from(request)
+        code = self.errors.popleft() if key == _PRODUCE and self.errors else 0
+        self.meet(key, Moment.ASKED)
+        if code == NOT_ENOUGH_REPLICAS:
+            return _refusal(request, version, correlation, code)
+        _write(broker, request)
+        self.meet(key, Moment.SENT)
+        answer = _read(broker)
+        self.meet(key, Moment.ANSWERED)
+        return _refusal(request, version, correlation, code) if code and answer else answer
 
 
 def _read(connection: socket.socket) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +17,7 @@ from mbframework.errors import SendFailed
 from mbframework.provider import Context, Provider
 from mbframework.testing.kafka import KafkaBroker
 from tests.providers.kafka_batches import NewTopic, deliver, make_batch
-from tests.providers.kafka_kinds import Kind, kind
+from tests.providers.kafka_kinds import KAFKA, Kind, kind
 
 __all__ = ["kind"]
 
@@ -180,3 +183,25 @@ def test_a_stuck_send_ends(
     assert error.uncertain
     provider.close(1)
     assert time.monotonic() - started < 6
+
+
+@pytest.mark.parametrize("kind", [KAFKA], ids=["kafka"])
+def test_no_socket_is_left_to_the_garbage_collector(
+    kafka_control: KafkaBroker, kafka_topic: NewTopic, new_provider: NewProvider, sender: ThreadPoolExecutor
+) -> None:
+    """Not with megabytes on their way to a broker that takes none of them, nor in the middle of connecting to it."""
+    topic = kafka_topic(partitions=8)
+    provider = new_provider(max_request_size=16 << 20, send_timeout=1.0, connect_timeout=1.0)
+    provider.send(make_batch(topic, [b"0"]))
+    kafka_control.freeze()
+    megabyte = os.urandom(1 << 20)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(SendFailed):
+            provider.send(make_batch(topic, [megabyte] * 24, partitions=[i % 8 for i in range(24)]))
+        with pytest.raises(SendFailed):
+            provider.send(make_batch(topic, [b"1"]))
+        provider.close(1)
+        gc.collect()
+    kafka_control.thaw()
+    assert [str(each.message) for each in caught if each.category is ResourceWarning] == []

@@ -155,6 +155,19 @@ def test_tls_against_a_plain_port_and_the_other_way_round(
 
 
 @by_scheme
+@pytest.mark.parametrize("sasl", ["plain", "scram-sha-256"])
+def test_no_log_tells_the_password(
+    sasl: str, kind: Kind, guarded: KafkaBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not for debugging either, where kafka-python shows whole requests."""
+    provider = kind.make(guarded.address("SASL_PLAINTEXT"), username=USER, password=PASSWORD, sasl=sasl)
+    with caplog.at_level(logging.DEBUG):
+        send_one(provider, "open", b"quietly")
+    assert kind.scheme == "confluent" or "SaslAuthenticateRequest" in caplog.text
+    assert PASSWORD not in caplog.text
+
+
+@by_scheme
 def test_missing_rights_block_and_reject_nothing(kind: Kind, guarded: KafkaBroker) -> None:
     """A user who may not write: nothing goes to the dead letters, and what other topics got is not repeated."""
     from kafka.admin import ACL, ACLOperation, ACLPermissionType, KafkaAdminClient, ResourcePattern, ResourceType

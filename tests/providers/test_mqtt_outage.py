@@ -1,0 +1,132 @@
+"""The provider ``mqtt`` in a real buffer, with a real broker that ends, is cut off and frozen: at least once, in order.
+
+Mosquitto acknowledges before it writes, so that a kill -9 would lose messages whatever a client does: it is ended in
+order here, with all it has on disk, but without a word to its clients' messages under way.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mbframework import MessageBuffer
+from mbframework.errors import SendFailed
+from mbframework.plugins.source import resolve
+from mbframework.testing.mqtt import MosquittoServer
+from tests.providers.batches import context, make_batch
+from tests.providers.mqtt_reading import Subscriber
+from tests.providers.tcp_line import TcpLine
+
+_COUNT, _PART, _WINDOW = 50_000, 1000, 500
+
+
+def test_outages_among_50_000_messages(mqtt_control: MosquittoServer, mqtt_prefix: str, tmp_path: Path) -> None:
+    """A restart, a cut line and a freeze: nothing is lost, the order is kept, and at most a window each is repeated."""
+    server = mqtt_control
+    with TcpLine(server.port) as line, Subscriber(server.port, mqtt_prefix, bare=True) as subscriber:
+        url = f"mqtt://writer:hush-hush@127.0.0.1:{line.port}?prefix={mqtt_prefix}&timeout=500ms&window={_WINDOW}"
+        with MessageBuffer(
+            tmp_path / "b",
+            url,
+            mode="buffer",
+            batch_messages=_PART,
+            retry_wait=0.05,
+            retry_wait_max=0.2,
+            catch_up="full",
+        ) as buffer:
+            for part in range(_COUNT // _PART):
+                buffer.write_many("orders", [b"%d" % n for n in range(part * _PART, (part + 1) * _PART)])
+                if part == 10:
+                    server.shut_down()
+                elif part == 15:
+                    server.start()
+                elif part == 20:
+                    server.freeze()
+                elif part == 25:
+                    server.thaw()
+                elif part == 30:
+                    line.cut()
+                elif part == 35:
+                    line.mend()
+                # Time for batches to be under way when the next outage comes.
+                threading.Event().wait(0.05)
+            buffer.flush(60)
+            status = buffer.status()
+            assert (status.delivered, status.lost, status.pruned) == (_COUNT, 0, 0)
+        found = subscriber.read()
+        values = [int(one.content.value or b"") for one in found]
+        assert list(dict.fromkeys(values)) == list(range(_COUNT))
+        # A freeze may fail several times before it ends.
+        assert len(values) - _COUNT <= 6 * _WINDOW
+
+
+def test_a_lost_connection_is_noticed_and_mended_between_sends(mqtt_server: MosquittoServer, mqtt_prefix: str) -> None:
+    with TcpLine(mqtt_server.port) as line, Subscriber(mqtt_server.port, mqtt_prefix) as subscriber:
+        lane = context()
+        source = resolve(f"mqtt://writer:hush-hush@127.0.0.1:{line.port}?prefix={mqtt_prefix}")
+        assert source is not None
+        provider = source.create(lane)
+        provider.open(lane)
+        provider.send(make_batch(1, 10))
+        line.cut()
+        deadline = time.monotonic() + 5
+        with pytest.raises(SendFailed, match="can be reached: .*refused"):
+            while time.monotonic() < deadline:
+                provider.idle()
+                time.sleep(0.01)  # the end of a connection takes a moment to arrive
+        line.mend()
+        provider.idle()
+        provider.send(make_batch(11, 10))
+        provider.close(1)
+        assert [int(one.content.value or b"") for one in subscriber.read()] == list(range(1, 21))
+
+
+def test_a_connection_outlives_a_pause(mqtt_server: MosquittoServer, mqtt_prefix: str) -> None:
+    """The broker hangs up after one and a half times the keepalive without a word."""
+    lane = context()
+    source = resolve(f"mqtt://writer:hush-hush@127.0.0.1:{mqtt_server.port}?prefix={mqtt_prefix}&keepalive=1s")
+    assert source is not None
+    provider = source.create(lane)
+    provider.open(lane)
+    before = provider._link  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline:
+        provider.idle()
+        time.sleep(0.1)  # as a lane does
+    assert provider._link is before  # type: ignore[attr-defined]
+    provider.close(1)
+
+
+@pytest.mark.parametrize("how", ["stopping", "close"])
+def test_a_wait_ends_when_the_buffer_stops_or_closes(mqtt_control: MosquittoServer, mqtt_prefix: str, how: str) -> None:
+    lane = context()
+    source = resolve(f"mqtt://writer:hush-hush@127.0.0.1:{mqtt_control.port}?prefix={mqtt_prefix}&timeout=60s")
+    assert source is not None
+    provider = source.create(lane)
+    provider.open(lane)
+    failures: list[SendFailed] = []
+
+    def send() -> None:
+        try:
+            provider.send(make_batch(1, 10))
+        except SendFailed as error:
+            failures.append(error)
+
+    mqtt_control.freeze()
+    sender = threading.Thread(target=send)
+    sender.start()
+    began = time.monotonic()
+    if how == "stopping":
+        lane.stopping.set()
+    else:
+        provider.close(0)
+    sender.join(5)
+    took = time.monotonic() - began
+    assert not sender.is_alive()
+    assert took < (4 if how == "stopping" else 2)
+    assert len(failures) == 1
+    mqtt_control.thaw()
+    provider.close(1)
