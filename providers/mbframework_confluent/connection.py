@@ -22,6 +22,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from functools import partial
@@ -30,11 +31,11 @@ from operator import floordiv, length_hint
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
 from mbframework.message import NO_TIMESTAMP, Batch
 from mbframework_confluent.listener import Listener
-from mbframework_confluent.outcome import Answer, NotAcknowledged, NotWritten, TooLarge, answer_to
+from mbframework_confluent.outcome import Answer, NotAcknowledged, NotWritten, Refused, TooLarge, answer_to
 from mbframework_confluent.placement import Partitions
 
 _Item = TypeVar("_Item")
@@ -69,7 +70,8 @@ def _keep_copies() -> None:
     there, and for locks that they held.
     """
     for connection in _open:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection._producer))
+        for client in connection.clients:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
 
 
 os.register_at_fork(after_in_child=_keep_copies)
@@ -88,12 +90,23 @@ class Connection:
     def __init__(self, settings: Mapping[str, Any], logger: logging.Logger, heard: MutableMapping[str, float]) -> None:
         self.heard = Listener(logger, heard)
         self._producer = Producer({**settings, "error_cb": self.heard.error, "logger": self.heard})
+        #: What a forked child must not destroy.
+        self.clients: list[Producer | Consumer] = [self._producer]
+        #: A call of the producer that nobody may wait for any more, and during which it must not be closed.
+        self.busy: threading.Thread | None = None
+        #: Why a transaction that is broken is so; None where that is not known.
+        self.why_broken: Callable[[], Answer | None] = lambda: None
         self._failures: dict[int, tuple[KafkaError, str]] = {}
         self._refused: dict[int, Answer] = {}
         self._fates: list[Callable[..., None]] = []
         self._topics: dict[str, tuple[Partitions, float]] = {}
         self._ended = False
         _open.add(self)
+
+    @property
+    def producer(self) -> Producer:
+        """confluent-kafka's own."""
+        return self._producer
 
     # -- the cluster ---------------------------------------------------------------------------
 
@@ -194,13 +207,13 @@ class Connection:
         """
         heard = self.heard
         while pending := self._flush(min(_BACK_S if heard.dead else _LOOK_S, left())):
-            if heard.refusal or not left():
+            if heard.refusal or heard.broken or not left():
                 break
             if heard.dead:
                 # What is under way has its answer; what that answer sends back into the queue would stay there.
                 self._producer.purge(in_flight=False)
         # Before the rest is given up, which librdkafka takes for an error of ours.
-        missing = heard.refusal or heard.dead or given_up()
+        missing = heard.refusal or heard.dead or (self._broken() if heard.broken else given_up())
         if isinstance(missing, NotWritten):
             missing = NotAcknowledged(str(missing))
         unknown: Sequence[int] = ()
@@ -215,6 +228,13 @@ class Connection:
             errors[index] = missing if error.code() in _PURGED else answer_to(error, topic)
         errors.update(self._refused)
         return errors
+
+    def _broken(self) -> Answer:
+        why = self.why_broken()
+        if why is None or isinstance(why, Refused):
+            # It is that of one message, and not of those that were under way.
+            return NotWritten(f"given up with its transaction: {why}")
+        return why
 
     def _flush(self, timeout: float) -> int:
         """How many messages librdkafka still holds, after ``timeout`` seconds or earlier."""
@@ -237,18 +257,27 @@ class Connection:
         self._ended = True
         _open.discard(self)
         self._producer.purge()
-        # It waits for librdkafka's own threads, however long they take.
-        closing = threading.Thread(target=_close, args=(self._producer,), name="mb-confluent-close", daemon=True)
-        closing.start()
-        closing.join(timeout)
+        end(self._producer, timeout, self.busy)
 
 
-def _close(producer: Producer) -> None:
+def end(client: Producer | Consumer, timeout: float = _END_S, busy: threading.Thread | None = None) -> None:
+    """Close it, once it is no longer ``busy``; waits at most ``timeout`` seconds."""
+    # It waits for librdkafka's own threads, however long they take.
+    closing = threading.Thread(target=_close, args=(client, busy), name="mb-confluent-close", daemon=True)
+    closing.start()
+    closing.join(timeout)
+
+
+def _close(client: Producer | Consumer, busy: threading.Thread | None) -> None:
+    if busy is not None:
+        busy.join()
+    # It aborts what is open, and warns where it cannot. Where warnings are errors, that ends in a SystemError.
+    warnings.filterwarnings("ignore", "Producer .* failed during close", RuntimeWarning)
     try:
-        producer.close()
+        client.close()
     except KafkaException:
         # One last report that it is dead.
-        producer.close()
+        client.close()
 
 
 def _errors_of(calls: Iterator[None]) -> Iterator[Answer]:

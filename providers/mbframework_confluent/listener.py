@@ -16,9 +16,9 @@ from mbframework_confluent.outcome import Answer, Blocked, answer_to
 
 #: Seconds during which further lines of a kind are only for debugging: in an outage there are some twenty a second.
 _QUIET_S = 60.0
-#: Kinds of lines that are only for debugging: how it is configured is ours to know, and that a producer is dead is told
-#: by the error of the batch that it was for.
-_UNASKED = ("CONFWARN", "FATAL")
+#: Kinds of lines that are only for debugging: how it is configured is ours to know, and that a producer is dead or
+#: its transaction failed, is told by the error of the batch that it was for.
+_UNASKED = ("CONFWARN", "FATAL", "TXNERR")
 #: In the text of a failed TLS handshake.
 _CERTIFICATE = ("certificate", "hostname mismatch", "ip address mismatch")
 
@@ -28,6 +28,7 @@ class Listener:
 
     ``refusal``: why a broker does not let us in. ``dead``: why the producer is good for nothing any more. ``trouble``:
     what was last said of a connection; "" for nothing. ``down``: no broker could be reached when this was last said.
+    ``broken``: the transaction cannot be committed any more.
 
     :param heard: when a line of each kind was last passed on; shared by producers that follow each other.
     """
@@ -37,6 +38,7 @@ class Listener:
         self.dead: Answer | None = None
         self.trouble = ""
         self.down = False
+        self.broken = False
         self._logger = logger
         self._heard = heard
 
@@ -56,6 +58,8 @@ class Listener:
         """librdkafka's ``logger``: the first line of a kind in a while at its level, but no error, since the lane tells
         errors; others for debugging."""
         now = time.monotonic()
+        if kind == "TXNERR":
+            self.broken = True
         if kind in _UNASKED or now < self._heard.get(kind, -_QUIET_S) + _QUIET_S:
             level = logging.DEBUG
         else:

@@ -27,6 +27,10 @@ class NotWritten(Answer):
     """It certainly did not arrive, for no fault of its own."""
 
 
+class NotStored(NotWritten):
+    """The position did not get into its transaction, and with it nothing will arrive."""
+
+
 class Refused(Answer):
     """Kafka will never take it, or one that shared its record batch, as it is."""
 
@@ -47,6 +51,13 @@ class Blocked(Answer):
         self.code = code
 
 
+class Fenced(Answer):
+    """Somebody else has our transactional id."""
+
+    weight = 2
+
+
+_FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 _REFUSED = frozenset({KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP})
 _BLOCKED = frozenset(
@@ -54,9 +65,11 @@ _BLOCKED = frozenset(
         KafkaError._AUTHENTICATION,
         KafkaError._UNSUPPORTED_FEATURE,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.ILLEGAL_SASL_STATE,
         KafkaError.INVALID_CONFIG,
         KafkaError.INVALID_REQUIRED_ACKS,
+        KafkaError.INVALID_TRANSACTION_TIMEOUT,
         KafkaError.POLICY_VIOLATION,
         KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -99,6 +112,8 @@ def answer_to(error: KafkaError, topic: str = "") -> Answer:
         return TooLarge(text)
     if code in _REFUSED:
         return Refused(text)
+    if code in _FENCED:
+        return Fenced(text)
     if code in _BLOCKED:
         return Blocked(text, code)
     # Below zero: librdkafka speaks for itself, above: a broker said so.

@@ -73,6 +73,8 @@ class ConfluentProvider(Provider):
         self._closed = threading.Event()
         self._facts: dict[str, str] = {}
         self._cluster_id = ""
+        #: Seconds that opening may take.
+        self._opening_s = options.connect_timeout
         self.max_message_bytes = options.max_request_size - _OVERHEAD
 
     # -- opening and closing -------------------------------------------------------------------
@@ -85,7 +87,8 @@ class ConfluentProvider(Provider):
         if self._options.tls and not self._options.tls_verify:
             context.logger.warning("confluent: tls_verify=false: the broker's certificate is not checked")
         with self._using():
-            self._connect(self._patience(self._options.connect_timeout))
+            # Unlike a batch, this is nothing to wait for once the buffer closes.
+            self._connect(Deadline(self._opening_s, self._closed, context.stopping))
 
     def destination(self) -> str:
         """The id of the cluster."""
@@ -186,6 +189,9 @@ class ConfluentProvider(Provider):
             return ProviderUnusable(
                 f"the broker's certificate was refused: {answer}; check tls_ca and the host names", provider="confluent"
             )
+        return ProviderUnusable(f"Kafka refuses us: {answer}{self._hint(answer, code)}", provider="confluent")
+
+    def _hint(self, answer: Answer, code: int | None) -> str:
         hint = ""
         if code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
             hint = f"; check user name, password and mechanism ({self._settings.get('sasl.mechanism')})"
@@ -193,7 +199,7 @@ class ConfluentProvider(Provider):
             hint = "; grant IdempotentWrite on the cluster, or set client.enable.idempotence=false"
         elif code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             hint = "; grant Write and Describe on the topic"
-        return ProviderUnusable(f"Kafka refuses us: {answer}{hint}", provider="confluent")
+        return hint
 
     def _drop(self, timeout: float = 1.0) -> None:
         """Throw the producer away, with whatever it still holds; the next use makes a new one."""

@@ -55,6 +55,7 @@ _FIXED = frozenset(
         "queue.buffering.max.kbytes",
         "queue.buffering.max.messages",
         "queue.buffering.max.ms",
+        "transaction.timeout.ms",
         "transactional.id",
     }
 )
@@ -92,6 +93,13 @@ def producer_settings(options: ConfluentOptions) -> dict[str, Any]:
         # What is not reported as failed when nothing is left to report was delivered.
         "delivery.report.only.error": True,
     }
+    if options.delivery == "exactly-once":
+        # That long librdkafka waits until the transaction before has come to its end, at the broker too.
+        settings.setdefault("retry.backoff.ms", 20)
+        # It remembers which broker keeps a group's offsets, beyond the point where it has thrown its handle of that
+        # broker away, and then waits for ever. So it is to forget soon, and to look again when a connection changes.
+        settings.setdefault("metadata.max.age.ms", 1_000)
+        settings.setdefault("connections.max.idle.ms", 30_000)
     if str(settings["enable.idempotence"]).lower() == "true":
         # Without it librdkafka goes on behind a batch that was refused.
         settings["enable.gapless.guarantee"] = True

@@ -57,6 +57,16 @@ class KafkaOptions:
         30.0, unit="s", help="for all acknowledgements of a batch; then it counts as failed and may arrive twice"
     )
     create_topics: bool = option(True, help="let the cluster create unknown topics, where it is so configured")
+    delivery: Literal["at-least-once", "exactly-once"] = option(
+        "at-least-once",
+        help="exactly-once: a transaction for each batch, in which the lane's position is stored as well",
+    )
+    transaction_prefix: str = option(
+        "mbframework", help="with exactly-once: what the transactional id and the consumer group of a lane begin with"
+    )
+    position_topic: str = option(
+        "mbframework-positions", help="with exactly-once: the topic to commit positions for; it holds no messages"
+    )
     bulk: bool = option(
         True, help="hand kafka-python whole record batches, many times faster; false: one send() a message"
     )
@@ -76,6 +86,10 @@ class KafkaOptions:
         for name in ("tls_ca", "tls_cert", "tls_key", "tls_key_password"):
             if getattr(self, name) is not None and not self.tls:
                 raise ConfigurationError(f"{name} is given, but tls is off; add tls=true", option=name)
+        if self.delivery == "exactly-once" and self.acks != "all":
+            raise ConfigurationError(
+                f"acks={self.acks} may lose messages; delivery=exactly-once needs acks=all", option="acks"
+            )
         for name in ("connect_timeout", "request_timeout", "send_timeout"):
             if getattr(self, name) <= 0:
                 raise ConfigurationError("expected more than 0 seconds", option=name)
@@ -91,6 +105,10 @@ class KafkaOptions:
 
 
 def _factory(options: KafkaOptions) -> Provider:
+    if options.delivery == "exactly-once":
+        from mbframework_kafka.exactly_once import ExactlyOnceProvider
+
+        return ExactlyOnceProvider(options)
     from mbframework_kafka.provider import KafkaProvider
 
     return KafkaProvider(options)

@@ -34,7 +34,7 @@ from kafka.producer.producer_batch import ProducerBatch
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 from mbframework.message import NO_TIMESTAMP, Batch
-from mbframework_kafka.delivery import BatchLimit, Receipt
+from mbframework_kafka.delivery import BatchLimit, Receipt, in_transaction
 from mbframework_kafka.encoding import COMPRESSORS, HEADER, RECORD_OVERHEAD, encode_batch, encode_headers
 from mbframework_kafka.outcome import TOO_LARGE, Answers, broken_off
 from mbframework_kafka.records import FinishedRecords
@@ -124,9 +124,10 @@ class BulkPath:
     ) -> list[Receipt]:  # fmt: skip
         """See :class:`~mbframework_kafka.delivery.Delivery`. Partitions take turns, so that all of them are at work."""
         times = milliseconds(batch)
+        join = in_transaction(producer)
         receipts: list[Receipt] = []
         turns: deque[Iterator[Receipt]] = deque(
-            self._record_batches(producer, TopicPartition(topic, partition), batch, times, chosen, limit(topic))
+            self._record_batches(producer, join(TopicPartition(topic, partition)), batch, times, chosen, limit(topic))
             for topic, partition, chosen in grouped(batch.topics, partitions, indices)
         )
         wake = producer._sender.wakeup

@@ -9,26 +9,56 @@ called from any thread and more than once, everything else from the sender's thr
 # ruff: noqa: SLF001 - the reasons are in the docstring; the requirement is pinned to the 3.0 series
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from socket import socket
 from traceback import walk_tb
 from typing import Any
+from weakref import WeakSet
 
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
+from kafka.net import connection as kafka_connection
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
+from kafka.protocol import parser as kafka_parser
 from kafka.protocol.admin import DescribeConfigsRequest
+from kafka.protocol.sasl import SaslAuthenticateRequest, SaslAuthenticateResponse, SaslBytesRequest, SaslBytesResponse
 
 from mbframework_kafka.outcome import BLOCKS
 from mbframework_kafka.reach import Address
 
+#: Milliseconds until a node that is not ready is tried again.
+_AGAIN_MS = 20
+#: Seconds between looks at whether to go on waiting.
+_LOOK_S = 0.1
 _TOPIC = 2
 _LARGEST_BATCH = "max.message.bytes"
 #: Seconds that an ended producer's thread has to go away before it is left to do so alone.
 _PATIENCE_S = 1.0
+
+
+#: Seconds that may still be waited; 0.0 for none.
+Left = Callable[[], float]
+
+
+_TELLING = (SaslAuthenticateRequest, SaslAuthenticateResponse, SaslBytesRequest, SaslBytesResponse, bytes, bytearray)
+
+
+class _Discreet(logging.Filter):
+    """Of what kafka-python logs for debugging, the contents of requests that may hold a password are left out."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(type(given).__name__ if isinstance(given, _TELLING) else given for given in record.args)
+        return True
+
+
+for _module in (kafka_connection, kafka_parser):
+    logging.getLogger(_module.__name__).addFilter(_Discreet())
 
 
 class _Manager(KafkaConnectionManager):  # type: ignore[misc] # kafka-python is not typed
@@ -40,6 +70,11 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc] # kafka-python is 
     """
 
     refusal: Exception | None = None
+
+    def __init__(self, net: NetworkSelector, **configuration: Any) -> None:
+        #: All that may have a socket open.
+        self.transports: WeakSet[Any] = WeakSet()
+        super().__init__(net, **configuration)
 
     def get_connection(self, node_id: Any, *arguments: Any, **named: Any) -> Any:
         if self.refusal is not None and not self.bootstrapped:
@@ -61,9 +96,11 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc] # kafka-python is 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
         try:
             transport = await super()._build_transport(node, timeout_at=timeout_at)
-        except kafka_errors.KafkaError as error:
+        except BaseException as error:
+            # Also where it is not awaited any more.
             _close_sockets(error)
             raise
+        self.transports.add(transport)
         receive = transport._sock_recv
 
         def receive_to_the_end() -> tuple[bytes, Exception | None]:
@@ -86,24 +123,61 @@ def _close_sockets(error: BaseException) -> None:
         cause = cause.__context__
 
 
+class _Client(KafkaNetClient):  # type: ignore[misc] # kafka-python is not typed
+    """kafka-python's, which leaves no socket behind, and says that a node is not ready where the library's own raises,
+    since its sender then forgets the request that it was about to send: a commit would wait for ever after a broken
+    connection."""
+
+    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> bool:
+        try:
+            return bool(super().await_ready(node_id, timeout_ms=timeout_ms))
+        except kafka_errors.KafkaError:
+            # The sender asks again at once.
+            self.poll(timeout_ms=_AGAIN_MS)
+            return False
+
+    def close(self, node_id: Any = None) -> None:
+        """The sockets as well that have something left to send, which the library leaves to the garbage collector."""
+        self._manager.close(node_id=node_id)
+        if node_id is None:
+            for transport in list(self._manager.transports):
+                transport._close()
+            self._net.close()
+
+
+def _bootstrap(manager: _Manager, timeout_ms: float, left: Left) -> None:
+    reached = manager.bootstrap_async(timeout_ms)
+    while not reached.is_done:
+        if not left():
+            raise kafka_errors.KafkaTimeoutError("given up")
+        manager._net.poll(timeout_ms=_LOOK_S * 1000, future=reached)
+    if reached.exception is not None:
+        raise reached.exception
+
+
 class Connection:
     """A producer that has reached its cluster.
 
+    :param left: seconds that may be spent on reaching it, asked again and again.
     :raises kafka.errors.KafkaError: it was not reached, or refused us; nothing is left behind.
     :raises ValueError, RuntimeError: the settings do not fit together or do not fit the broker.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        clients: list[KafkaNetClient] = []
+    def __init__(self, settings: Mapping[str, Any], left: Left) -> None:
+        clients: list[_Client] = []
         managers: list[_Manager] = []
 
-        def client(**configuration: Any) -> KafkaNetClient:
+        def client(**configuration: Any) -> _Client:
             net = NetworkSelector(**configuration)
-            managers.append(_Manager(net, **configuration))
-            made = KafkaNetClient(net=net, manager=managers[0], **configuration)
+            manager = _Manager(net, **configuration)
+            managers.append(manager)
+            made = _Client(net=net, manager=manager, **configuration)
             clients.append(made)
             # KafkaProducer takes this option and does not pass it on.
             made.cluster.config["allow_auto_create_topics"] = settings["allow_auto_create_topics"]
+            if manager.broker_version_data is None:
+                # KafkaProducer would do the same, without an ear for who wants to stop.
+                _bootstrap(manager, settings["bootstrap_timeout_ms"], left)
             return made
 
         try:
@@ -117,6 +191,11 @@ class Connection:
         self._cluster = self._client.cluster
         self._largest_batches: dict[str, int | None] = {}
         self._ended = False
+
+    @property
+    def cluster(self) -> Any:
+        """What kafka-python knows of the cluster."""
+        return self._cluster
 
     @property
     def cluster_id(self) -> str:
@@ -150,21 +229,39 @@ class Connection:
         self.producer._sender.wakeup()
         return done.wait(timeout) and bool(future.succeeded())
 
-    def largest_batch(self, topic: str, timeout: float) -> int | None:
-        """The topic's ``max.message.bytes``, of a record batch; asked once, for at most ``timeout`` seconds. None where
-        the cluster does not tell us."""
+    def largest_batch(self, topic: str, left: Left) -> int | None:
+        """The topic's ``max.message.bytes``, of a record batch; asked once. None where the cluster does not tell us."""
         if topic in self._largest_batches:
             return self._largest_batches[topic]
         request = DescribeConfigsRequest(resources=[(_TOPIC, topic, [_LARGEST_BATCH])], min_version=0)
-        done = threading.Event()
-        future = self._manager.call_soon(self._manager.send, request)
-        future.add_both(lambda _: done.set())
         found = None
-        if done.wait(timeout) and future.succeeded():
-            settings = (setting for result in future.value.results for setting in result.configs)
+        with contextlib.suppress(kafka_errors.KafkaError):
+            settings = (setting for result in self.ask(request, left).results for setting in result.configs)
             found = next((int(each.value) for each in settings if each.name == _LARGEST_BATCH and each.value), None)
         self._largest_batches[topic] = found
         return found
+
+    def ask(self, request: Any, left: Left, node: Any = None) -> Any:
+        """The answer of a node, of any without one.
+
+        :raises kafka.errors.KafkaError: it did not come, a :class:`~kafka.errors.KafkaTimeoutError` where no time is
+            left, or a broker does not let us in any more.
+        """
+        done = threading.Event()
+        future = self._manager.call_soon(self._manager.send, request, node)
+        future.add_both(lambda _: done.set())
+        self.wait(done, left)
+        if future.exception is not None:
+            raise future.exception
+        return future.value
+
+    def wait(self, event: threading.Event, left: Left) -> None:
+        """Wait for what kafka-python's thread sets. Raises as :meth:`ask`."""
+        while not event.wait(min(_LOOK_S, left())):
+            if refusal := self.refusal():
+                raise refusal
+            if not left():
+                raise kafka_errors.KafkaTimeoutError("no answer in time")
 
     def refusal(self) -> Exception | None:
         """Why a broker does not let us in any more; None while all do."""

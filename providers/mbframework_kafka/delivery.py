@@ -53,6 +53,19 @@ class Delivery(Protocol):
         """
 
 
+def in_transaction(producer: KafkaProducer) -> Callable[[TopicPartition], TopicPartition]:
+    """What must be done with each partition before messages for it are appended: it joins the transaction, if any."""
+    manager = producer._transaction_manager
+    if manager is None or not manager.is_transactional():
+        return lambda place: place
+
+    def join(place: TopicPartition) -> TopicPartition:
+        manager.maybe_add_partition_to_transaction(place)
+        return place
+
+    return join
+
+
 class _SentOne(NamedTuple):
     """The receipt of one ``KafkaProducer.send``."""
 
@@ -118,6 +131,7 @@ def _append(
     headers: list[tuple[str, bytes | None]] | None,
 ) -> Any:
     """What Kafka takes and ``send`` refuses: headers of None, and messages without key and value."""
+    in_transaction(producer)(place)
     future, *_ = producer._accumulator.append(place, time_ns // 1_000_000, key, value, _Headers(headers or ()))
     producer._sender.wakeup()
     return future

@@ -63,6 +63,8 @@ class KafkaProvider(Provider):
         self._closed = Event()
         self._facts: dict[str, str] = {}
         self._cluster_id = ""
+        #: Seconds that opening may take: to find out who answers, and to be answered.
+        self._opening_s = 2 * options.connect_timeout
         self.max_message_bytes = options.max_request_size - _OVERHEAD
 
     # -- opening and closing -------------------------------------------------------------------
@@ -75,7 +77,8 @@ class KafkaProvider(Provider):
         self._learned.clear()
         if self._options.tls and not self._options.tls_verify:
             context.logger.warning("kafka: tls_verify=false: the broker's certificate is not checked")
-        self._connect()
+        # Unlike a batch, this is nothing to wait for once the buffer closes.
+        self._connect(Deadline(self._opening_s, self._closed, context.stopping))
 
     def destination(self) -> str:
         """The id of the cluster."""
@@ -105,7 +108,7 @@ class KafkaProvider(Provider):
         if reason := obstacle(places, self._options.connect_timeout / len(places)):
             raise SendFailed(f"Kafka is gone: {reason}", undelivered=(), provider="kafka")
 
-    def _connect(self) -> Connection:
+    def _connect(self, patience: Deadline) -> Connection:
         if self._connection is not None:
             return self._connection
         if self._closed.is_set():
@@ -113,7 +116,7 @@ class KafkaProvider(Provider):
         # kafka-python takes its time to find out that nobody is there, and logs each attempt as an error.
         self._knock()
         try:
-            connection = Connection(self._settings)
+            connection = Connection(self._settings, patience.at_most(self._options.connect_timeout).left)
         except BLOCKS as error:
             raise self._unusable(error) from error
         except kafka_errors.KafkaError as error:
@@ -157,6 +160,10 @@ class KafkaProvider(Provider):
         return SendPath(reason)
 
     def _unusable(self, error: BaseException) -> ProviderUnusable:
+        hint = self._hint(error)
+        return ProviderUnusable(f"Kafka refuses us: {error}{hint}", provider="kafka")
+
+    def _hint(self, error: BaseException) -> str:
         hint = ""
         if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
             hint = f"; check user name, password and mechanism ({self._settings.get('sasl_mechanism')})"
@@ -164,7 +171,7 @@ class KafkaProvider(Provider):
             hint = "; grant IdempotentWrite on the cluster, or set client.enable_idempotence=false"
         elif isinstance(error, kafka_errors.AuthorizationError):
             hint = "; grant Write and Describe on the topic"
-        return ProviderUnusable(f"Kafka refuses us: {error}{hint}", provider="kafka")
+        return hint
 
     def _knock(self) -> None:
         """Return where a broker takes connections, and with TLS shows a certificate that we accept."""
@@ -232,7 +239,7 @@ class KafkaProvider(Provider):
 
     def _place(self, batch: Batch, patience: Deadline) -> tuple[list[int], dict[int, str]]:
         """The partition of every message, and those that have no place. Waits for unknown topics."""
-        connection = self._connect()
+        connection = self._connect(patience)
         partitions: dict[str, list[int]] = {}
         illegal: dict[str, str] = {}
         for topic in dict.fromkeys(batch.topics):
@@ -324,7 +331,7 @@ class KafkaProvider(Provider):
         """One attempt."""
         answers = Answers()
         try:
-            connection = self._connect()
+            connection = self._connect(patience)
         except (SendFailed, ProviderUnusable) as error:
             # Earlier parts of the batch may have been delivered: they must not be counted out.
             answers.errors.update(dict.fromkeys(indices, kafka_errors.BrokerNotAvailableError(str(error))))
@@ -333,7 +340,7 @@ class KafkaProvider(Provider):
         def limit(topic: str) -> int:
             # A producer that was made anew has not heard of the topic, and asks of its own accord for those it knows.
             connection.partitions(topic)
-            known = connection.largest_batch(topic, min(self._options.connect_timeout, patience.left()))
+            known = connection.largest_batch(topic, patience.at_most(self._options.connect_timeout).left)
             return min(self._options.record_batch, known or self._learned.get(topic, self._options.record_batch))
 
         try:

@@ -46,6 +46,7 @@ _FIXED = frozenset(
         "key_serializer",
         "max_block_ms",
         "partitioner",
+        "transaction_timeout_ms",
         "transactional_id",
         "value_serializer",
     }
@@ -88,6 +89,9 @@ def producer_settings(options: KafkaOptions) -> dict[str, Any]:
         "delivery_timeout_ms": 2_147_483_647,
         "max_block_ms": MAX_BLOCK_MS,
     }
+    if options.delivery == "exactly-once":
+        # That long kafka-python waits until the transaction before has come to its end, at the broker too.
+        settings.setdefault("retry_backoff_ms", 20)
     if not settings["enable_idempotence"]:
         # Without sequence numbers a retry overtakes what was sent after it.
         settings.setdefault("max_in_flight_requests_per_connection", 1)
