@@ -3,7 +3,8 @@
 #
 #   make demo    live → outage → buffering → kill -9 → restart → draining → live, on SQLite, no server
 #   make test    all checks and all tests, with a real Kafka where java and mvn are there
-#   make torture five minutes of traffic while Kafka and the writer are killed (docs/testing.md); SEED=N another course
+#   make torture traffic while Kafka and the writer are killed, the model, the fuzzer (docs/testing.md); SEED=N, INPUTS=N
+#   make asan    the tests of the spool with the extension under AddressSanitizer and UBSan; make torture does it too
 #   make bench   figures: opening, writing, latency through outages of Kafka, a week's outage in small; BENCH=NAME one
 #   make screenshots  the pictures of mbtui that the docs show; NAMES="dashboard-light segment" others
 #   make check   lint, format, types, direction of imports, docs
@@ -20,7 +21,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test torture bench screenshots check lint types imports docs kafka clean distclean
+.PHONY: help demo test torture asan bench screenshots check lint types imports docs kafka clean distclean
 
 help:
 	@sed -n '/^#   /s/^#   //p' Makefile
@@ -32,11 +33,19 @@ demo: $(VENV)/.installed
 test: $(VENV)/.developed kafka check
 	@$(BIN)/python -m pytest -rs -m 'not alone' --numprocesses=$(or $(WORKERS),4) --dist=loadgroup
 	@$(BIN)/python -m pytest -rs -m alone
+	@echo "make: the spool once more, in plain Python"
+	@MBFRAMEWORK_EXTENSION=off $(BIN)/python -m pytest -q --numprocesses=$(or $(WORKERS),4) --dist=loadgroup \
+		tests/spool tests/engine/test_kill.py
 
-torture: $(VENV)/.developed kafka
-	@MBFRAMEWORK_MODEL=long $(BIN)/python -m pytest -q -s tests/model
+torture: $(VENV)/.developed kafka asan
+	@MBFRAMEWORK_TEST_MODEL=long $(BIN)/python -m pytest -q -s tests/model
 	@$(BIN)/python -m tests.torture.outage --seconds 300 --rate 3000 --broker-kills 3 --freeze 20 --writer-kills 2 \
 		--seed $(or $(SEED),1)
+	@$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)
+	@$(BIN)/python -m tests.torture.exactly_once --seed $(or $(SEED),1)
+
+asan: $(VENV)/.developed
+	@$(BIN)/python -m tests.sanitize
 
 bench: $(VENV)/.developed kafka
 	@for name in $(or $(BENCH),open write outage latency); do \
@@ -68,11 +77,14 @@ kafka: $(VENV)/.developed
 		echo "make: for the reason above, tests against a real Kafka are skipped"
 
 # The stamps make a second run quick and free of the network.
-$(VENV)/.installed: pyproject.toml $(VENV)/.made
+# What the extension in C is made of: an editable install compiles it.
+EXTENSION = hatch_build.py $(wildcard native/*)
+
+$(VENV)/.installed: pyproject.toml $(EXTENSION) $(VENV)/.made
 	@$(PIP) install --editable .
 	@touch $@
 
-$(VENV)/.developed: pyproject.toml $(VENV)/.made
+$(VENV)/.developed: pyproject.toml $(EXTENSION) $(VENV)/.made
 	@echo "make: installing the tools into $(VENV)"
 	@$(PIP) install --editable '.[dev]'
 	@touch $(VENV)/.installed $@
@@ -98,4 +110,4 @@ clean:
 	find mbframework providers tui tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) mbframework/*.so

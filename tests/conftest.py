@@ -21,7 +21,15 @@ GRACE_S = 3.0
 #: Threads of these names belong to brokers that outlive a test.
 SESSION_THREADS = ("kafka-broker",)
 
-pytest_plugins = ["tests.kafka_fixture", "tests.postgres_fixture", "tests.redis_fixture"]
+pytest_plugins = [
+    "tests.http_fixture",
+    "tests.kafka_fixture",
+    "tests.mqtt_fixture",
+    "tests.nats_fixture",
+    "tests.postgres_fixture",
+    "tests.rabbitmq_fixture",
+    "tests.redis_fixture",
+]
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -60,7 +68,7 @@ def _open_files() -> set[tuple[int, str]]:
 
 
 #: Servers and programs that `.ci/run` installs, as reasons for a skip name them.
-NEEDED = ("kafka", "redis", "nats", "rabbitmq", "mosquitto", "postgres", "chromium", "tmux")
+NEEDED = ("kafka", "redis", "nats", "rabbitmq", "mqtt", "mosquitto", "postgres", "chromium", "tmux")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,6 @@
 """Every crash point of short histories: no stop, wherever it comes, breaks a promise.
 
-``MBFRAMEWORK_MODEL=long`` takes many more parts of what was not synced at each of them.
+``MBFRAMEWORK_TEST_MODEL=long`` takes many more parts of what was not synced at each of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.model.explore import PATTERNS, Explorer
 from tests.model.scripts import SCRIPTS, Script
 from tests.model.world import World
 
-LONG = os.environ.get("MBFRAMEWORK_MODEL") == "long"
+LONG = os.environ.get("MBFRAMEWORK_TEST_MODEL") == "long"
 
 
 @pytest.mark.timeout(3600 if LONG else 120)

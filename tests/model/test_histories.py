@@ -1,6 +1,6 @@
 """Random histories: anything that a program, its provider, its disk and its machine may do, in any order.
 
-``MBFRAMEWORK_MODEL=long`` looks for hours' worth in minutes; a failure is printed as the steps that repeat it.
+``MBFRAMEWORK_TEST_MODEL=long`` looks for hours' worth in minutes; a failure is printed as the steps that repeat it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mbframework.errors import MessageBufferError
 from tests.faulty_files import Killed
 from tests.model.world import LARGE, World, no_defects
 
-LONG = os.environ.get("MBFRAMEWORK_MODEL") == "long"
+LONG = os.environ.get("MBFRAMEWORK_TEST_MODEL") == "long"
 
 Act = tuple[str, tuple[Any, ...]]
 

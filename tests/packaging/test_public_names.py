@@ -22,6 +22,7 @@ NAMES = {
     "Position",
     "Provider",
     "ProviderType",
+    "RoutedBuffer",
     "Sidecar",
     "__version__",
     "hookimpl",

@@ -25,7 +25,7 @@ from mbframework.cli.demo import demo
 from mbframework.testing.kafka import KafkaBroker
 from tests.packaging.conftest import ROOT
 
-DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/migration.md")
+DOCUMENTS = ("README.md", "docs/tutorial.md", "docs/migration.md", "docs/lanes.md")
 WITH_KAFKA = ("README.md", "docs/tutorial.md")
 
 #: The broker's address in the documents.

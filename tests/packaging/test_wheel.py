@@ -21,12 +21,21 @@ PACKAGES = {
     "mbframework_fake",
     "mbframework_fault",
     "mbframework_file",
+    "mbframework_http",
     "mbframework_kafka",
+    "mbframework_nats",
     "mbframework_postgres",
     "mbframework_redis",
+    "mbframework_rabbitmq",
+    "mbframework_mqtt",
     "mbframework_sqlite",
     "mbtui",
 }
+#: What `mb new-provider` makes a project of.
+TEMPLATES = (
+    *("README.md", "gitignore", "pyproject.toml", "tests/line_server.py", "tests/test_conformance.py"),
+    *(f"src/package/{name}" for name in ("__init__.py", "connection.py", "provider.py", "py.typed")),
+)
 
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -43,7 +52,9 @@ def test_top_level_names(wheel: Path, metadata: Message) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert below(names) == PACKAGES | {f"mbframework-{metadata['Version']}.dist-info"}
-    assert {name for name in names if not name.endswith(".py") and ".dist-info/" not in name} == {
+    assert {name for name in names if not name.endswith((".py", ".so")) and ".dist-info/" not in name} == {
+        "mbframework/_speedups.pyi",
+        *(f"mbframework/cli/templates/provider/{name}.in" for name in TEMPLATES),
         "mbframework/py.typed",
         "mbtui/simulator.tcss",
         *(f"mbtui/web_page/{name}" for name in ("index.html", "page.css", "page.js")),
@@ -55,7 +66,20 @@ def test_metadata(wheel: Path, metadata: Message) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
     assert set(metadata.get_all("Provides-Extra", [])) == {
-        *("kafka", "confluent", "redis", "postgres", "sqlite", "file", "fake", "fault"),
+        *(
+            "kafka",
+            "confluent",
+            "redis",
+            "nats",
+            "rabbitmq",
+            "mqtt",
+            "postgres",
+            "http",
+            "sqlite",
+            "file",
+            "fake",
+            "fault",
+        ),
         *("tui", "web", "prometheus", "otel", "testing", "all", "dev"),
     }
     with zipfile.ZipFile(wheel) as archive:
@@ -64,16 +88,21 @@ def test_metadata(wheel: Path, metadata: Message) -> None:
         entry_points = archive.read(f"{folder}/entry_points.txt").decode()
     assert set(entry_points.split("\n")) - {""} == {
         "[console_scripts]",
-        "mb = mbframework.cli:main",
+        "mb = mbframework.__main__:main",
         "mbtui = mbtui:main",
         "[mbframework.providers]",
         "confluent = mbframework_confluent",
         "fake = mbframework_fake",
         "fault = mbframework_fault",
         "file = mbframework_file",
+        "http = mbframework_http",
+        "https = mbframework_http",
         "kafka = mbframework_kafka",
+        "nats = mbframework_nats",
         "postgres = mbframework_postgres",
         "redis = mbframework_redis",
+        "rabbitmq = mbframework_rabbitmq",
+        "mqtt = mbframework_mqtt",
         "sqlite = mbframework_sqlite",
     }
 
@@ -101,7 +130,20 @@ def test_providers_are_found_by_entry_point(installed: Path, tmp_path: Path) -> 
     done = run(installed / "mb", "providers", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     listing = json.dumps(json.loads(done.stdout))
-    for name in ("kafka", "confluent", "redis", "postgres", "sqlite", "file", "fake", "fault"):
+    for name in (
+        "kafka",
+        "confluent",
+        "redis",
+        "nats",
+        "rabbitmq",
+        "mqtt",
+        "postgres",
+        "http",
+        "sqlite",
+        "file",
+        "fake",
+        "fault",
+    ):
         assert f'"{name}"' in listing
 
 
