@@ -33,6 +33,7 @@ from mbframework.flight import Flight
 from mbframework.lane import Lane
 from mbframework.message import Position
 from mbframework.outlet import Outlet, Retired
+from mbframework.portion import Portion
 from mbframework.provider import Context, Provider
 from mbframework.throttle import Throttle
 from mbframework.wakeup import Wakeup
@@ -111,6 +112,7 @@ class Sender:
         self._interrupt = Wakeup()
         self._backoff = Backoff(self.config.retry_wait, self.config.retry_wait_max)
         self._throttle = Throttle(self.config.max_rate, self.config.catch_up == "ramp")
+        self._portion = Portion()
         self._wake = self.lane.wake if self.lane is not None else Wakeup()
         #: Held around every call of the provider, and by a thread that forks.
         self._calling = threading.RLock()
@@ -310,6 +312,8 @@ class Sender:
 
     def _send(self, flight: Flight, epoch: int) -> None:
         indices = flight.remaining()
+        if len(indices) > self._portion.most:
+            indices = indices[: self._portion.most]
         batch = flight.batch(indices)
         provider = self.provider
         if provider is None:
@@ -338,6 +342,7 @@ class Sender:
             self.traffic.bytes += size
             self.traffic.last_delivered = self.files.wall_ns() / 1e9
             self._throttle.sent(now / 1e9, len(indices))
+            self._portion.succeeded()
             self._succeeded()
             self.events.observe(
                 "batch_delivered", first_sequence=batch.sequences[0], last_sequence=batch.sequences[-1],
@@ -359,6 +364,8 @@ class Sender:
             # not, the next attempt tells.
             self._succeeded()
             return
+        if error.uncertain and left == before:
+            self._portion.timed_out(len(indices))
         wait = self._backoff.failed(error.retry_after)
         sequences = flight.first + indices[0], flight.first + indices[-1]
         self.events.observe(
