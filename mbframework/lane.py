@@ -215,6 +215,10 @@ class Lane(Gate):
                             self._accept_many(items, first, size)
                         finally:
                             done = self._sequence() - first
+                            if not done:
+                                # While this call waits the sequences are anybody's.
+                                first = 0
+                                self.accepted_bytes -= size
                             if 0 < done < len(items):
                                 # Until the last of them is in, nobody else gets a sequence: the range has no gap.
                                 self.owner = ident

@@ -392,3 +392,38 @@ def test_closing_with_more_in_memory_than_total_size_keeps_the_newest(tmp_path: 
     with MessageBuffer(tmp_path / "b", again, **FAST | SMALL) as reopened:
         reopened.flush(5)
     assert numbers(again.messages) == list(range(kept.pruned, 3000))
+
+
+@pytest.mark.parametrize("policy", ["block", "prune"])
+def test_a_batch_that_waits_for_room_gets_the_sequences_it_is_stored_at(tmp_path: Path, policy: str) -> None:
+    """While a batch of which nothing is accepted waits, others are accepted in front of it."""
+    provider = FakeProvider()
+    threads, given = 4, list[tuple[int, int]]()
+    with MessageBuffer(tmp_path / "b", provider, mode="always", on_full=policy, **FAST | SMALL) as buffer:
+        buffer.pause()
+
+        def write(thread: int) -> None:
+            for number in range(120):
+                size = (20, 3000)[(thread + number) % 2]
+                values = [padded(1000 * thread + 2 * number + i, size) for i in range(2)]
+                accepted = buffer.write_many("t", values)
+                assert len(accepted) == 2
+                given.extend(
+                    (sequence, int(value.split()[0])) for sequence, value in zip(accepted, values, strict=True)
+                )
+
+        writers = [threading.Thread(target=write, args=(thread,)) for thread in range(threads)]
+        for writer in writers:
+            writer.start()
+        if policy == "block":
+            in_state(buffer, "blocked")
+            buffer.resume()
+        for writer in writers:
+            writer.join(30)
+        buffer.resume()
+        buffer.flush(10)
+        pruned = buffer.status().pruned
+        assert buffer.status().accepted == len(given) == 2 * 120 * threads
+        assert buffer.status().balanced
+    assert [number for _, number in sorted(given)][pruned:] == numbers(provider.messages)
+    assert sorted(sequence for sequence, _ in given) == list(range(1, len(given) + 1))
