@@ -13,6 +13,7 @@ Every coroutine must run on the loop that is running; the buffer underneath may 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -152,12 +153,17 @@ class AsyncMessageBuffer:
 
         # A daemon, unlike the executor's threads: one that waits for room does not keep the program from ending.
         threading.Thread(target=run, name="mbframework-write-many", daemon=True).start()
+        done = asyncio.wrap_future(work)
         try:
-            return await asyncio.shield(asyncio.wrap_future(work))
+            return await asyncio.shield(done)
         except asyncio.CancelledError as cancelled:
             given_up.set()
+            while not done.done():
+                # However often it is cancelled, the caller is told what was accepted.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([done])
             try:
-                accepted = await asyncio.wrap_future(work)
+                accepted = done.result()
             except (NotAccepted, WouldWait) as refusal:
                 accepted = refusal.accepted
             if accepted:

@@ -214,7 +214,7 @@ class Housekeeper:
         lane.publish_head(sync=True)
         if self._ledger is not None:
             self._ledger.apply_floor(keep.first, keep.ordinal)
-        undelivered = self._newly_pruned()
+        undelivered = self._newly_pruned(keep.ordinal - victims[0].ordinal)
         size_gone = sum(victim.size for victim in victims)
         self._remove(victims, truncate=True)
         first = max(position, victims[0].first)
@@ -233,12 +233,15 @@ class Housekeeper:
             )  # fmt: skip
         return True
 
-    def _newly_pruned(self) -> int:
-        """Messages pruned since the last call, without those that a provider may yet take. Any thread of ours."""
+    def _newly_pruned(self, most: int | None = None) -> int:
+        """Messages pruned of which nobody was told yet, ``most`` at a time, without those that a provider may yet take.
+        Any thread of ours."""
         with self._telling:
             # A sender in another process may take a batch before it sees the floor: then it was told too early.
-            before, self._told_pruned = self._told_pruned, max(self._told_pruned, self._pruned())
-            return self._told_pruned - before
+            number = max(0, self._pruned() - self._told_pruned)
+            number = number if most is None else min(number, most)
+            self._told_pruned += number
+            return number
 
     def _tell_late(self) -> None:
         """What was in the provider's hand when its segment went, and came back undelivered."""

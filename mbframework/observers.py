@@ -147,7 +147,7 @@ class ObserverHub:
     def _call(self, implementation: _Implementation, arguments: dict[str, Any]) -> None:
         try:
             implementation.function(*[arguments[name] for name in implementation.arguments])
-        except (Exception, SystemExit):  # noqa: BLE001 - the observer's code must stop neither the others nor us
+        except BaseException:  # noqa: BLE001 - the observer's code must stop neither the others nor us
             key = (implementation.observer, implementation.hook)
             if key in self._failed:
                 _log.debug("observer %r failed again in %s", *key, exc_info=True)

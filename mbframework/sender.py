@@ -202,9 +202,9 @@ class Sender:
             self._sleep(1.0)
             return
         if not self._opened:
-            # Age does not wait for a provider that cannot be reached.
-            self.outlet.expire()
             if not self._open(epoch):
+                # Age does not wait for a provider that cannot be reached; one that can be is asked first what it has.
+                self.outlet.expire()
                 return
         now = self.files.boot_ns() / 1e9
         if self._throttle.wait(now) > 0:
@@ -232,8 +232,8 @@ class Sender:
                 self._connected = True
                 self.provider.open(self.context)
                 self._inspect(self.provider)
-                name, position = self.provider.destination(), self.provider.committed()
-        except Exception as error:  # noqa: BLE001  (anything a plugin raises is a failure to open, reported below)
+                name, position = _told(self.provider)
+        except BaseException as error:  # noqa: BLE001  (anything a plugin raises is a failure to open, reported below)
             self._failed_to_open(error)
             return False
         if self.stopping:
@@ -259,7 +259,7 @@ class Sender:
             most = self.lane.limits.max_message
             self.lane.max_message = min(most, limit) if isinstance(limit, int) and limit > 0 else most
 
-    def _failed_to_open(self, error: Exception) -> None:
+    def _failed_to_open(self, error: BaseException) -> None:
         self._close_provider(1.0)
         if isinstance(error, ProviderUnusable):
             self._block(self._text(error))
@@ -331,7 +331,7 @@ class Sender:
         except ProviderUnusable as error:
             self.outlet.failed(flight, indices, SendFailed(str(error)), epoch)
             self._block(self._text(error))
-        except (Exception, SystemExit) as error:  # noqa: BLE001  (the contract: else the whole batch has failed)
+        except BaseException as error:  # noqa: BLE001  (the contract: else the whole batch has failed)
             _log.exception("lane %s: the provider raised something other than SendFailed", self.context.lane)
             wrapped = SendFailed(f"{type(error).__name__}: {self._text(error)}", uncertain=True)
             self._refused(flight, indices, wrapped, epoch)
@@ -359,9 +359,10 @@ class Sender:
             self._block(why)
             return
         left = flight.open
-        if not left or (error.rejected and left < before):
+        nothing_failed = error.undelivered is not None and not error.undelivered
+        if nothing_failed or (error.rejected and left < before):
             # They are among the dead letters, and the provider itself is well: the rest goes on at once. If it is
-            # not, the next attempt tells.
+            # not, the next attempt tells. What was pruned or purged meanwhile says nothing of the provider.
             self._succeeded()
             return
         if error.uncertain and left == before:
@@ -486,7 +487,7 @@ class Sender:
             except ProviderUnusable as error:
                 self._block(self._text(error))
                 return
-            except Exception as error:  # noqa: BLE001  (a plugin's failure must not end the thread)
+            except BaseException as error:  # noqa: BLE001  (a plugin's failure must not end the thread)
                 _log.exception("lane %s: the provider's idle() failed", self.context.lane)
                 self._down(error, self._backoff.failed(None), uncertain=False)
                 return
@@ -527,7 +528,7 @@ class Sender:
             with self._call():
                 self._connected = self._opened = False
                 provider.close(timeout)
-        except Exception:  # noqa: BLE001  (it is being let go; what it has to say is for the log)
+        except BaseException:  # noqa: BLE001  (it is being let go; what it has to say is for the log)
             _log.exception("lane %s: closing the provider failed", self.context.lane)
 
     def _text(self, error: BaseException) -> str:
@@ -536,6 +537,17 @@ class Sender:
         except Exception:  # noqa: BLE001  (a foreign exception whose text fails must not end the thread)
             said = ""
         return self.source.scrub(said or type(error).__name__)
+
+
+def _told(provider: Provider) -> tuple[str, Position | None]:
+    """The provider's destination and position. Raises TypeError: it gives something else."""
+    name: object = provider.destination()
+    if not isinstance(name, str):
+        raise TypeError(f"destination() gave {type(name).__name__}; expected a text")
+    position: object = provider.committed()
+    if position is not None and not isinstance(position, Position):
+        raise TypeError(f"committed() gave {type(position).__name__}; expected a Position, or None")
+    return name, position
 
 
 def sound(error: SendFailed, count: int) -> SendFailed:

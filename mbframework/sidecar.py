@@ -90,6 +90,9 @@ class Sidecar:
             self.directory: Directory = directories.prepare(self._files, config.directory, config)
         self._stopping = threading.Event()
         self.lanes: dict[str, DrainedLane] = {}
+        #: Lanes that were sent at some time, and what was settled of those that are let go of.
+        self.served: set[str] = set()
+        self._settled = 0
         #: Lanes that others send, by whom; and lanes that cannot be read, and why.
         self.held: dict[str, str] = {}
         self.refused: dict[str, str] = {}
@@ -128,12 +131,14 @@ class Sidecar:
             _log.error("%s: %s", self.directory.path, self.directory.barred)
         try:
             while not self._stopping.is_set():
-                self._adopt_lanes()
+                self._adopt_lanes(all_lanes=until_empty)
                 if until_empty and not self.lanes and self.held:
                     name, who = next(iter(self.held.items()))
                     raise BufferLocked(f"lane {name} is being sent by {who}", path=self.directory.path, holder=who)
                 for lane in self.lanes.values():
                     lane.chores()
+                if not until_empty:
+                    self._let_go()
                 paused = [name for name, lane in self.lanes.items() if lane.sender.paused]
                 if until_empty and paused:
                     raise DirectoryError(
@@ -147,24 +152,33 @@ class Sidecar:
                     break
                 self._stopping.wait(0.02 if until_empty else _CHORE_INTERVAL)
         finally:
-            settled = sum(lane.ledger.settled for lane in self.lanes.values())
+            settled = self._settled + sum(lane.ledger.settled for lane in self.lanes.values())
             for lane in self.lanes.values():
                 lane.close(self._config.close_timeout)
             if self._hub is not None:
                 self._hub.close(1.0)
         return settled
 
+    def _let_go(self) -> None:
+        """Lanes that nobody writes and of which nothing is left are free: who opens the buffer takes one of them."""
+        for name, lane in list(self.lanes.items()):
+            if not lane.written() and not lane.sender.paused and lane.empty():
+                lane.close(self._config.close_timeout)
+                self._settled += lane.ledger.settled
+                del self.lanes[name]
+
     def stop(self) -> None:
         """Make :meth:`run` return. Any thread, or a signal handler."""
         self._stopping.set()
 
-    def _adopt_lanes(self) -> None:
+    def _adopt_lanes(self, *, all_lanes: bool) -> None:
         for name in self.directory.lanes(self._files):
             if name in self.lanes:
                 continue
             try:
-                self._adopt(name)
-            except (DirectoryError, OSError) as error:
+                if all_lanes or self._is_wanted(name):
+                    self._adopt(name)
+            except (DirectoryError, UnsupportedFormat, OSError) as error:
                 # One lane's trouble is its own: the others are sent.
                 said = error.strerror or error if isinstance(error, OSError) else error
                 why = f"lane {name} cannot be sent: {said}"
@@ -173,6 +187,15 @@ class Sidecar:
                 self.refused[name] = why
             else:
                 self.refused.pop(name, None)
+
+    def _is_wanted(self, name: str) -> bool:
+        """Whether a process writes to the lane, or something waits in it, or it takes mending."""
+        path = self.directory.lane_path(name)
+        if is_held(self._files, os.path.join(path, layout.WRITER_LOCK_FILE)):
+            return True
+        known = glance(self._files, path)
+        slot = known.seek
+        return slot is None or not known.clean or known.ordinal > slot.ordinal + slot.settled
 
     def _adopt(self, name: str) -> None:
         path = self.directory.lane_path(name)
@@ -197,6 +220,7 @@ class Sidecar:
             raise
         self.held.pop(name, None)
         self.lanes[name] = lane
+        self.served.add(name)
         lane.start()
 
     def _recover(self, name: str, path: str) -> None:
@@ -347,7 +371,7 @@ class DrainedLane:
 
     def _missing(self, known: Survey) -> int:
         """Messages that were spooled and are not there; 0 with a writer at work, which counts its own end instead."""
-        if known.unsupported or is_held(self._files, os.path.join(self.path, layout.WRITER_LOCK_FILE)):
+        if known.unsupported or self.written():
             return 0
         with self.ledger.lock:
             return max(0, known.ordinal - self.ledger.ordinal - self.ledger.slot.settled)
@@ -355,6 +379,10 @@ class DrainedLane:
     def _settled(self, known: Survey) -> bool:
         with self.ledger.lock:
             return self.ledger.flight is None and self.ledger.next >= known.spool_end
+
+    def written(self) -> bool:
+        """Whether a process has the lane open to write."""
+        return is_held(self._files, os.path.join(self.path, layout.WRITER_LOCK_FILE))
 
     def empty(self) -> bool:
         """Whether everything that was on disk has been settled, and what is missing counted."""

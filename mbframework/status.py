@@ -161,7 +161,7 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
     """
     known = _steady(files, path)
     if problems is not None:
-        problems.extend(_unreadable(known, name))
+        problems.extend(_unreadable(files, path, known, name))
     (writer, writer_trouble), (sender, sender_trouble) = (
         _narration(files, os.path.join(path, file)) for file in (layout.WRITER_STATUS_FILE, layout.SENDER_STATUS_FILE)
     )
@@ -214,7 +214,7 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
     )
 
 
-def _unreadable(known: Survey, name: str) -> Iterator[str]:
+def _unreadable(files: Files, path: str, known: Survey, name: str) -> Iterator[str]:
     """What is missing or damaged of a lane that was in use."""
     used = bool(known.count or known.unreadable)
     if known.head is None and (used or known.seek is not None):
@@ -222,6 +222,12 @@ def _unreadable(known: Survey, name: str) -> Iterator[str]:
     if known.seek is None and (used or (known.head is not None and known.head.accepted)):
         yield f"lane {name}: its seek cannot be read: the next to send begins at the oldest segment"
     for file in known.unreadable:
+        try:
+            # A file that is pruned is cut to nothing, and then removed.
+            if not files.stat(os.path.join(path, file)).st_size:
+                continue
+        except FileNotFoundError:
+            continue
         why = f": {known.unsupported}" if known.unsupported else ""
         yield f"lane {name}: the segment file {file} cannot be read{why}"
 

@@ -209,6 +209,10 @@ def _check_lane(files: Files, result: LaneCheck, progress: Progress) -> None:
         finally:
             files.close(fd)
         begin = reached if reached is not None else _begin(files, path)
+        if reached is not None and (header.ordinal > reached[1] or header.previous_end > reached[0]):
+            # What stood between them may have been delivered, or pruned, meanwhile.
+            now = _begin(files, path) or reached
+            begin = max(reached[0], now[0]), max(reached[1], now[1])
         # Of dead letters, segments are removed wherever nothing of them is left.
         if begin is not None and (broken or not result.holds_letters):
             _count_missing(result, header, begin, broken, in_front=reached is None)

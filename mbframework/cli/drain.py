@@ -92,7 +92,7 @@ def _lanes(directory: str) -> dict[str, LaneStatus]:
 
 def _report(before: Mapping[str, LaneStatus], after: Mapping[str, LaneStatus], sidecar: Sidecar) -> None:
     """What became of the messages of the lanes that were ours."""
-    ours = [name for name in sidecar.lanes if name in after]
+    ours = [name for name in sidecar.served if name in after]
     parts: list[str] = []
     for account in ("delivered", "dead", "expired", "pruned", "lost"):
         known = sum(getattr(before[name], account) for name in ours if name in before)

@@ -179,7 +179,7 @@ class Table:
         state: SegmentState
         if end <= next_ and not filling:
             state = "drained"
-        elif next_ > header.first or (self.index_of(next_) in (None, place) and not filling):
+        elif next_ > header.first or (not filling and (place == 0 or header.previous_end <= next_)):
             state = "draining"
         else:
             state = "filling" if filling else "sealed"

@@ -184,6 +184,9 @@ def test_a_cancelled_write_many_says_how_much_was_accepted(tmp_path: Path) -> No
                 assert ticks[0] > 2
                 for each in (queued, task):
                     each.cancel()
+                await asyncio.sleep(0)
+                # A time-out, and then the end of the loop.
+                task.cancel()
                 with pytest.raises(asyncio.CancelledError) as caught:
                     await task
                 with pytest.raises(asyncio.CancelledError) as other:

@@ -623,3 +623,54 @@ def test_close_while_stuck_is_told_once(tmp_path: Path, monkeypatch: pytest.Monk
         buffer.close(0)
     buffer.close(0)
     provider.release()
+
+
+def test_what_the_provider_holds_does_not_expire_before_it_was_asked(tmp_path: Path) -> None:
+    text = """
+from mbframework.plugins.source import resolve_url
+def factory(context):
+    provider = resolve_url(sys.argv[2]).create(context)
+    send = provider.send
+    def killed(batch):
+        send(batch)
+        os.kill(os.getpid(), 9)
+    provider.send = killed
+    return provider
+buffer = MessageBuffer(sys.argv[1], factory, mode="always", **FAST)
+buffer.write_many("t", [str(number) for number in range(100)])
+time.sleep(60)
+"""
+    url = f"sqlite://{tmp_path}/out.db"
+    with program(text, tmp_path / "b", url) as child:
+        assert child.end()[0] == -signal.SIGKILL
+    threading.Event().wait(0.2)
+    with MessageBuffer(tmp_path / "b", url, expire_after=0.1, **FAST) as buffer:
+        eventually(lambda: not buffer.status().resident, "an end")
+        assert (buffer.status().delivered, buffer.status().expired) == (100, 0)
+
+
+def test_a_sidecar_lets_go_of_lanes_that_are_free(tmp_path: Path) -> None:
+    """A program that comes and goes beside it gets the same lane each time."""
+    url = f"file:{tmp_path}/out.jsonl"
+    with MessageBuffer(tmp_path / "b", **FAST) as buffer:
+        buffer.write_many("t", ["0"] * 10)
+    source = resolve(url)
+    assert source is not None
+    sidecar = Sidecar(Config.layered(directory=tmp_path / "b", **FAST), source)
+    run = threading.Thread(target=sidecar.run)
+    run.start()
+    try:
+        for _ in range(3):
+            eventually(lambda: sidecar.served and not sidecar.lanes, "a free lane")
+            with MessageBuffer(tmp_path / "b", url, **FAST) as buffer:
+                buffer.write("t", "1")
+                assert buffer.lane == "main"
+                buffer.flush(10)
+        with MessageBuffer(tmp_path / "b", **FAST) as buffer:
+            buffer.write_many("t", ["0"] * 10)
+            eventually(lambda: not buffer.status().resident, "the sidecar's work")
+    finally:
+        sidecar.stop()
+        run.join(10)
+    assert not run.is_alive()
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 23

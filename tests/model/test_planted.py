@@ -113,7 +113,7 @@ BUGS: list[Bug] = [
     ),
     (
         "messages settled one by one are counted twice", scripts.half_a_batch,
-        [(ledger.Ledger, "land", (("if not bits >> index & 1:", "if True:"), ("not bits\n", "True\n")))],
+        [(ledger.Ledger, "land", (("if not bits >> index & 1]", "]"), ("not bits\n", "True\n")))],
     ),
 ]  # fmt: skip
 

@@ -94,8 +94,8 @@ def test_files_come_and_go(tmp_path: Path) -> None:
     table = listing.table(None)
     (lane / layout.sealed_name(1)).unlink()
     (lane / layout.sealed_name(11)).rename(lane / layout.unsealed_name(11))
-    # As of the look before: what has gone is drained, what has another name is found.
-    assert [(row.state, row.left) for row in table.rows(0, 2)] == [("drained", 0), ("draining", 10)]
+    # As of the look before: what has gone is drained, what has another name is found; where the seek is, nobody says.
+    assert [(row.state, row.left) for row in table.rows(0, 2)] == [("drained", 0), ("sealed", 10)]
     again = listing.table(None)
     assert [row.name for row in again.rows(0, 9)] == [layout.unsealed_name(11), layout.sealed_name(21)]
     assert len(table) == 3
@@ -136,3 +136,12 @@ def test_a_segment_that_is_being_filled(tmp_path: Path) -> None:
         assert [row.state for row in rows] == ["draining", *["sealed"] * (len(rows) - 2), "filling"]
         assert sum(row.left or 0 for row in rows) == 1020 == lane.status.resident
         monitor.close()
+
+
+def test_with_the_seek_in_front_of_what_was_pruned_one_segment_is_next(tmp_path: Path) -> None:
+    lane = make_lane(tmp_path / "b", 6)
+    for first in (1, 11):
+        (lane / layout.sealed_name(first)).unlink()
+    states = [row.state for row in table_of(lane).rows(0, 9)]
+    assert states[:3] == ["draining", "sealed", "sealed"]
+    assert states.count("draining") == 1

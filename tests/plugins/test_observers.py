@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
@@ -87,7 +88,7 @@ def test_without_observers_of_a_hook_no_thread_starts(hub: MakeHub) -> None:
     assert threading.active_count() == before
 
 
-@pytest.mark.parametrize("error", [ValueError("odd"), SystemExit(1)])
+@pytest.mark.parametrize("error", [ValueError("odd"), SystemExit(1), asyncio.CancelledError()])
 def test_an_observer_that_raises_is_logged_and_stops_no_other(
     hub: MakeHub, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
