@@ -129,17 +129,18 @@ class LaneBrowser:
         values are large: ask again in front of the first."""
         self._index.refresh()
         result: list[Entry | Gap] = []
-        kept, wanted = 0, limit
-        while wanted > 0 and kept < _PAGE_BYTES and (entry := self._index.at_or_before(at - 1)) is not None:
-            start = max(entry.first, min(at, self._end_of(entry) or at) - wanted)
+        kept, span = 0, limit
+        while len(result) < limit and kept < _PAGE_BYTES and (entry := self._index.at_or_before(at - 1)) is not None:
+            start = max(entry.first, min(at, self._end_of(entry) or at) - span)
             some, complete = self._collect(start, at, limit, value_limit)
-            if not complete and wanted > 1:
+            if not complete and span > 1:
                 # Too large for one page: the ones nearest to ``at`` are asked for.
-                wanted //= 2
+                span //= 2
                 continue
-            result = some + result
+            result = (some + result)[-limit:]
             kept += sum(map(_weight, some))
-            wanted, at = min(wanted, limit - len(result)), start
+            # Where nothing is, steps grow: sequences may leap.
+            span, at = min(span, max(1, limit - len(result))) if some else 2 * span, start
         return result
 
     def segment(self, first: int) -> SegmentInfo | None:
@@ -207,7 +208,8 @@ class LaneBrowser:
             try:
                 if reached is not None and header.ordinal > reached[1] and header.first > at:
                     lost = header.ordinal - reached[1]
-                    result.append(Gap(reached[0], header.first - 1, lost, "missing or unreadable segments"))
+                    first = max(at, min(reached[0], header.first))
+                    result.append(Gap(first, header.first - 1, lost, "missing or unreadable segments"))
                 at = max(at, header.first)
                 scan = self._scan(fd, entry, header, at)
                 for step in scan:
@@ -289,6 +291,14 @@ def _weight(item: Entry | Gap) -> int:
     return 0 if isinstance(item, Gap) else item.size - item.value_size + len(item.value or b"")
 
 
+def _headers(block: bytes | None) -> list[Header]:
+    """A block that is none, under a right checksum, is shown as it is."""
+    try:
+        return list(unpack_headers(block))
+    except ValueError:
+        return [("unreadable headers", block)]
+
+
 def _entries(step: Framed, header: SegmentHeader, at: int, stop: int | None, end: int | None) -> Iterator[Entry]:
     """The messages of a frame from sequence ``at`` on, and in front of ``stop`` and of the segment's ``end``."""
     columns = step.columns
@@ -307,7 +317,7 @@ def _entries(step: Framed, header: SegmentHeader, at: int, stop: int | None, end
             key=key,
             value=value,
             value_size=len(value or b""),
-            headers=list(unpack_headers(block)),
+            headers=_headers(block),
             timestamp=None if timestamp == NO_TIMESTAMP else timestamp,
             partition=None if partition == NO_PARTITION else partition,
             accepted=accepted,

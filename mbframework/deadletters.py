@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import errno
 import os
+import stat
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -203,6 +205,8 @@ class DeadLetters:
             with contextlib.suppress(FileExistsError):
                 files.make_directory(path, self._dir_mode)
                 files.sync_directory(os.path.dirname(path))
+            if not stat.S_ISDIR(files.stat(path).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, f"{path} is not a directory; remove what stands there", path)
         known = survey(files, directory)
         begun = recovery.recover(
             files, directory, buffer_id=identity.buffer_id, run=identity.run, boot_id=identity.boot_id

@@ -29,6 +29,7 @@ from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Header, unpack_heade
 from mbframework.spans import Span, common, count, joined, spans_of, without
 from mbframework.spool import layout, survey
 from mbframework.spool.reader import Gap, Run, SpoolReader
+from mbframework.spool.recovery import check_counts
 from mbframework.spool.remains import Remains
 from mbframework.spool.seek import SeekSlot
 from mbframework.spool.survey import Found, Survey
@@ -125,6 +126,7 @@ class DeadStore:
         known = self._survey()
         if known.seek is None or known.unsupported:
             return 0
+        check_counts(known, self.directory)
         dropped = self._dropped.spans()
         kept = {segment.header.first: self._kept(known, segment, dropped) for segment in known.segments}
         gone = [

@@ -105,7 +105,7 @@ def read(files: Files, path: str) -> dict[str, Any]:
     :raises NewerFormat: it was written by a newer release.
     :raises DirectoryError: it cannot be read.
     """
-    fd = _open(files, path, write=False)
+    fd = _open(files, path)
     if fd is None:
         raise NotABuffer(f"{path} is not a buffer: it has no {layout.BUFFER_FILE}", path=path)
     try:
@@ -114,11 +114,11 @@ def read(files: Files, path: str) -> dict[str, Any]:
         files.close(fd)
 
 
-def _open(files: Files, path: str, *, write: bool) -> int | None:
+def _open(files: Files, path: str) -> int | None:
     """The file, or None where there is none."""
     name = os.path.join(path, layout.BUFFER_FILE)
     try:
-        return files.open(name, write=write)
+        return files.open(name, write=False)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -308,7 +308,7 @@ def _identify(files: Files, path: str, config: Config) -> tuple[dict[str, Any], 
     for _ in _attempts(files):
         if _is_fresh(files, path):
             _create(files, path)
-        fd = _open(files, path, write=config.identity is not None)
+        fd = _open(files, path)
         if fd is None:
             # Another process has taken the old one away, and is about to put the new one in its place.
             continue
@@ -378,7 +378,8 @@ def _abandoned(files: Files, draft: str) -> Iterator[int]:
 
     :raises OSError: it has a writer (BlockingIOError), is gone, or is no draft.
     """
-    fd = files.open(draft)
+    # Only its lock is wanted; it may have its second name already.
+    fd = files.open(draft, write=False)
     try:
         if not files.lock(fd):
             raise BlockingIOError(errno.EWOULDBLOCK, "another process is writing it", draft)

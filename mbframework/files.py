@@ -5,7 +5,8 @@ Promises
 - Every call that can fail, be cut short or be lost by a power failure goes through a :class:`Files`
   object, so that a test can stop, fail or forget any of them.
 - Files are opened without following links and are closed on exec. What is no regular file is refused, and never
-  waited for or touched; the error says what stands there. A write is whole or raises.
+  waited for or touched; the error says what stands there. A file with two names is not written to. A write is whole
+  or raises.
 - A rename never replaces a file, except in :meth:`Files.replace`, which is for narration (status) only.
 - Only ENOSPC and EDQUOT mean *full*; EROFS and EIO mean *broken*. Nothing else is guessed from an errno.
 
@@ -305,10 +306,15 @@ def _open_regular(path: str, flags: int, mode: int) -> int:
         if error.errno in _NO_FILE and not stat.S_ISREG(found := os.lstat(path).st_mode):
             raise _no_file(error.errno or 0, path, found) from None
         raise
-    found = os.fstat(fd).st_mode
-    if not stat.S_ISREG(found):
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
         os.close(fd)
-        raise _no_file(errno.EINVAL, path, found)
+        raise _no_file(errno.EINVAL, path, info.st_mode)
+    if info.st_nlink > 1 and flags & (os.O_RDWR | os.O_WRONLY):
+        os.close(fd)
+        name = os.path.basename(path)
+        why = f"{name!r} has another name (a hard link), where it would change too; put a copy in its place"
+        raise OSError(errno.EMLINK, why, path)
     return fd
 
 

@@ -75,6 +75,7 @@ class Scan:
         self._from_front = True
         self._fresh = False
         self._suspect = -1
+        self._ahead: tuple[int, FrameHeader] | None = None
         self._window = b""
         self._base = 0
         self._span = _SMALL
@@ -145,10 +146,11 @@ class Scan:
 
     def _resume(self, found: FrameHeader | None) -> tuple[bool, Hole | None]:
         """No intact frame stands at the present offset: (whether to go on, what is missing)."""
-        salt, first, offset = self.header.salt, self.at, self.offset
+        first, offset = self.at, self.offset
         whole = found is not None and found.first == first
         behind = frame.next_offset(offset, found.length) if found is not None and whole else offset
-        survivor = find_frame(self._files.pread, self._fd, salt, behind, first, self.end)
+        # Where the frame tells how long it is, the way on is known; at the growing end it may only not be whole yet.
+        survivor = self._find_ahead(behind) if self.grows or not whole else None
         if self.grows and survivor is None:
             return False, None
         if self.grows and self._suspect != offset:
@@ -165,6 +167,12 @@ class Scan:
             self.at = self.end
             return False, Hole(first, self.end, offset, "cut off or damaged up to the end of the segment")
         return False, None
+
+    def _find_ahead(self, start: int) -> tuple[int, FrameHeader] | None:
+        """The next intact frame from ``start`` on; one that was found is not searched for again."""
+        if self._ahead is None or self._ahead[0] < start or self._ahead[1].first < self.at:
+            self._ahead = find_frame(self._files.pread, self._fd, self.header.salt, start, self.at, self.end)
+        return self._ahead
 
     def _hole(self, first: int, next_: int, offset: int, why: str) -> Hole:
         if self.end is not None:

@@ -130,6 +130,7 @@ class SpoolReader:
         self._stored = False  # whether nothing is stored in the segment any more
         self._offset = 0
         self._at = 0  # sequence at _offset
+        self._ahead = 0, 0  # an intact frame behind it: its offset and first sequence
         self._suspect = -1  # offset of a frame with an intact one behind it, looked at again before it is damage
         self._window = b""
         self._base = 0
@@ -278,7 +279,10 @@ class SpoolReader:
         self.close()
         self.index.refresh()
         entry = self.index.at_or_before(next_)
-        if entry is not None and entry.first > done and self._use(entry):
+        while entry is not None and entry.first > done and not self._use(entry):
+            # It may only have the name of a segment, and hide nothing of the one in front.
+            entry = self.index.at_or_before(entry.first - 1)
+        if entry is not None and entry.first > done:
             # The listing is fresh: a segment without a successor is the last one there is.
             if self._end is None or next_ < self._end:
                 if hint[0] == entry.first:
@@ -303,16 +307,20 @@ class SpoolReader:
         if opened is None:
             return False
         self._fd, self._header = opened
-        self._end, self._stored, self._suspect = None, entry.sealed, -1
+        self._end, self._stored, self._suspect, self._ahead = None, entry.sealed, -1, (0, 0)
         self._rewind(self._header)
         self._end = self._end_of(self._header)
         return True
 
     def _end_of(self, header: SegmentHeader) -> int | None:
-        """What the successor says of this segment's end; None without one, or where its header is damaged."""
+        """What the next readable segment says of this one's end; None without one."""
         later = self.index.after(header.first)
-        successor = None if later is None else self.index.header(later)
-        return None if successor is None else segment_header.end_before(header, successor)
+        while later is not None:
+            successor = self.index.header(later)
+            if successor is not None:
+                return segment_header.end_before(header, successor)
+            later = self.index.after(later.first)
+        return None
 
     def _rewind(self, header: SegmentHeader) -> None:
         self._offset = layout.FIRST_FRAME
@@ -401,8 +409,9 @@ class SpoolReader:
             if self._suspect != self._offset:
                 return self._suspected(found, header)
         if found is not None and found.first == self._at:
-            end = found.first + found.count
-            return self._skip_to(next_, ordinal, end, frame.next_offset(self._offset, found.length))
+            # Nobody has written beyond these, whatever a frame that cannot be read whole says of itself.
+            end = min(each for each in (found.first + found.count, self._end, until) if each is not None)
+            return self._skip_to(next_, ordinal, max(end, next_), frame.next_offset(self._offset, found.length))
         return self._resynchronise(header, next_, ordinal)
 
     def _suspected(self, found: FrameHeader | None, header: SegmentHeader) -> _Signal | None:
@@ -414,8 +423,11 @@ class SpoolReader:
             return None
         whole = found is not None and found.first == self._at
         behind = frame.next_offset(self._offset, found.length) if found is not None and whole else self._offset
-        if find_frame(self._sectors.pread, self._fd, header.salt, behind, self._at, None) is None:
-            return None
+        if self._ahead[0] < behind or self._ahead[1] < self._at:
+            survivor = find_frame(self._sectors.pread, self._fd, header.salt, behind, self._at, None)
+            if survivor is None:
+                return None
+            self._ahead = survivor[0], survivor[1].first
         # By the time that one was stored, this one had been: look again.
         self._suspect = self._offset
         return _Signal.AGAIN

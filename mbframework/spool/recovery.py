@@ -36,6 +36,8 @@ from mbframework.spool.walk import Walked, walk
 GRANT = 1 << 24
 #: The jump where the head is unreadable: more than any grant that it may have held.
 LEAP = 1 << 32
+#: Sequences and counts that no lane reaches; below it, what is added to them stays within the format.
+FARTHEST = 1 << 59
 
 
 @dataclass(slots=True)
@@ -70,6 +72,7 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
     known = survey(files, directory, remains)
     if known.unsupported:
         raise UnsupportedFormat(known.unsupported, path=directory)
+    check_counts(known, directory)
     finish(files, os.path.join(directory, layout.HEAD_FILE))
     notes: list[str] = []
     _finish_pruning(files, directory, known)
@@ -114,6 +117,9 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
         notes.append("the head was unreadable: sequences leap ahead")
     else:
         next_ = 1
+    # No file, readable or not, may stand where the next segment gets its name.
+    taken = [*map(_number, known.unreadable), *(found.header.first for found in known.segments)]
+    next_ = max([next_, *(number + 1 for number in taken if next_ <= number < FARTHEST)])
     position = known.seek
     if position is not None and known.seek_damaged:
         notes.append("a slot of the seek was unreadable: what an older one does not know of is sent again")
@@ -132,8 +138,9 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
         reserved_until=next_ + GRANT,
         run_first=next_,
         ordinal=ordinal,
-        floor=old.floor if old else 0,
-        floor_ordinal=old.floor_ordinal if old else 0,
+        # What is given out from here on lies above any floor.
+        floor=min(old.floor, next_) if old else 0,
+        floor_ordinal=min(old.floor_ordinal, ordinal) if old else 0,
         lost_live=lost_live,
         lost_linger=lost_linger,
         accepted=accepted,
@@ -253,8 +260,35 @@ def _finish_pruning(files: Files, directory: str, known: Survey) -> None:
 
 
 def _below(name: str, floor: int) -> bool:
+    return 0 < _number(name) < floor
+
+
+def _number(name: str) -> int:
+    """The first sequence that a segment file's name tells; 0 where it tells none."""
     kind, first = layout.parse_name(name) or ("", 0)
-    return kind in ("P", "A") and first < floor
+    return first if kind in ("P", "A") else 0
+
+
+def check_counts(known: Survey, directory: str) -> None:
+    """Refuse numbers that only an attacker, or a defect, can have put there under right checksums.
+
+    :raises UnsupportedFormat: there are some; nothing may be added to them.
+    """
+    slot, top = known.seek, known.head
+    counts = [number for found in known.segments for number in (found.end or 0, found.header.first, found.end_ordinal)]
+    counts += [known.ordinal, known.spool_end]
+    if slot is not None:
+        counts += [slot.next, slot.ordinal, slot.exits, slot.floor_applied, slot.floor_ordinal]
+        counts += [slot.generation, slot.epoch]
+    if top is not None:
+        counts += [top.next, top.reserved_until, top.ordinal, top.accepted, top.lost_live, top.lost_linger]
+        counts += [top.floor, top.floor_ordinal, top.generation, top.epoch]
+    if max(counts, default=0) >= FARTHEST:
+        raise UnsupportedFormat(
+            f"{directory} counts up to {max(counts)}, which no lane can have reached: somebody has written its files; "
+            "nothing was touched, use another lane or directory",
+            path=directory,
+        )
 
 
 def _remove(files: Files, directory: str, name: str) -> None:
@@ -310,6 +344,6 @@ def _lost_seek(known: Survey, buffer_id: bytes, run: bytes, next_: int, ordinal:
         ordinal=begin_ordinal,
         buffer_id=buffer_id,
         delivered=delivered,
-        floor_applied=old.floor if old else 0,
-        floor_ordinal=old.floor_ordinal if old else 0,
+        floor_applied=min(old.floor, next_) if old else 0,
+        floor_ordinal=min(old.floor_ordinal, ordinal) if old else 0,
     )

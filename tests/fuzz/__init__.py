@@ -1,0 +1,1 @@
+"""Fuzzing of everything that reads bytes from a buffer's directory; docs/testing.md tells how it works."""

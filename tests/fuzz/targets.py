@@ -1,0 +1,24 @@
+"""All that is fuzzed, by name."""
+
+from __future__ import annotations
+
+from tests.fuzz import bytes_targets, lane_targets, text_targets
+from tests.fuzz.target import Target
+
+ALL: tuple[Target, ...] = (
+    bytes_targets.Frames(),
+    bytes_targets.Slots(),
+    bytes_targets.SegmentHeaders(),
+    bytes_targets.Seals(),
+    bytes_targets.Rings(),
+    bytes_targets.HeaderBlocks(),
+    lane_targets.Reader(),
+    lane_targets.Opening(),
+    lane_targets.Status(),
+    lane_targets.Verify(),
+    lane_targets.Dead(),
+    text_targets.Events(),
+    text_targets.Requests(),
+    text_targets.SmallFiles(),
+)
+BY_NAME = {target.name: target for target in ALL}
