@@ -8,8 +8,11 @@
         buffer.write("orders", b"value", key=b"42")
 """
 
-import logging
 from importlib import import_module
+
+# Under other names: mbframework.logging is a module of ours.
+from logging import NullHandler as _NullHandler
+from logging import getLogger as _getLogger
 from typing import TYPE_CHECKING
 
 from mbframework.errors import (
@@ -146,4 +149,4 @@ def __getattr__(name: str) -> object:
 
 
 # A library says nothing unless the program asks it to.
-logging.getLogger("mbframework").addHandler(logging.NullHandler())
+_getLogger("mbframework").addHandler(_NullHandler())

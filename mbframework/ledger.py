@@ -9,7 +9,8 @@ Promises
   restart nor a retry sends it or counts it again (the first ``BITMAP_BITS`` of a batch; beyond them, after a kill,
   a documented repeat).
 - Messages below a floor (pruned or purged) leave at once, those in flight when their batch is answered.
-- Each watcher is told of every message that leaves while it watches, by sequence and account, when it is counted.
+- Each watcher is told of every message that leaves while it watches, by sequence and account, before the seek has
+  moved past it.
 
 ``lock`` guards everything; the order of locks is ledger, then lane. ``lock`` is a condition that is notified
 whenever the seek moves.
@@ -169,6 +170,7 @@ class Ledger:
                 tally[flight.marks[index]] = tally.get(flight.marks[index], 0) + 1
         for mark, number in tally.items():
             self._count(mark, number)
+        self._tell_of(flight, fresh)
         slot = self.slot
         # A batch that was larger, before a restart, may have left bits behind the end of this one.
         self._keep(bits >> max(0, ordinal - slot.ordinal))
@@ -176,7 +178,6 @@ class Ledger:
         slot.run = flight.run.run or slot.run
         slot.segment, slot.offset = flight.run.segment, flight.run.offset
         self.flight = None
-        self._tell_of(flight, fresh)
         self.reasons.clear()
         self._apply_floors()
         self._publish()

@@ -349,6 +349,8 @@ class Outlet:
         with self.ledger.lock:
             self._check(epoch)
             flight.mark(chosen[:stored], "dead")
+            if self.ledger.watchers:
+                self.ledger.reasons.update((batch.sequences[i], reasons[i]) for i in range(stored))
         self.rejected_in_row = row
         for i in range(stored):
             sequence, topic, why = batch.sequences[i], batch.topics[i], reasons[i]
