@@ -524,11 +524,16 @@ def _at_exit() -> None:
         raise undelivered
 
 
+def _at_celery_exit(**_: object) -> None:
+    """A process of Celery's prefork pool calls this before it leaves by os._exit(); Celery logs what is raised."""
+    _at_exit()
+
+
 _exit_installed = 0
 
 
 def _install_exit() -> None:
-    """Close buffers at the end of this process; multiprocessing's children leave past atexit."""
+    """Close buffers at the end of this process; those of multiprocessing and of Celery leave past atexit."""
     global _exit_installed  # noqa: PLW0603  (once a process)
     if _exit_installed == os.getpid():
         return
@@ -538,6 +543,9 @@ def _install_exit() -> None:
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, _at_exit, exitpriority=100)
+    signals = sys.modules.get("celery.signals")
+    if signals is not None:
+        signals.worker_process_shutdown.connect(_at_celery_exit, weak=False)
 
 
 def _before_fork() -> None:

@@ -179,7 +179,7 @@ def _describe_field(f: dataclasses.Field[Any], kind: Any) -> OptionInfo:
     required = default is MISSING
     if required:
         default = None
-    elif declared.secret and default is not None:
+    elif declared.secret and default not in (None, ""):
         default = MASK
     if declared.part == "client":
         if typing.get_origin(kind) not in (Mapping, dict):
