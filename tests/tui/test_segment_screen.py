@@ -418,7 +418,9 @@ def test_a_device_that_fails_and_heals(tmp_path: Path) -> None:
             await on.checked()
             files.error = OSError(errno.EIO, os.strerror(errno.EIO), "P1.seg\x1b[31m[red]")
             await on.press("G")
-            await on.stage.until(lambda: on.said == r"P1.seg\x1b[31m[red]: Input/output error", "the error")
+            await on.stage.until(lambda: "cannot be read: `mb verify` tells what is left" in on.said, "the error")
+            files.error = OSError(errno.EACCES, os.strerror(errno.EACCES), "P1.seg\x1b[31m[red]")
+            await on.stage.until(lambda: on.said == r"P1.seg\x1b[31m[red]: Permission denied", "the other error")
             files.error = None
             await on.arrived()
             await on.stage.until(lambda: not on.said, "the end of the error")

@@ -25,16 +25,22 @@ def banner(
 ) -> list[Line]:
     """Two lines, and up to three more where something is wrong. ``mark``: read-only or not, frozen or not."""
     if view is None:
-        return [opposite((("looking", "dim"),), mark, width), ()]
+        return [opposite((("looking", "dim"),), mark, width, glyphs.ellipsis), ()]
     if lane is None:
+        head: Line
         path = clean(view.directory)
         if view.error:
             lines = wrap(clean(view.error), width, 3, "bad", glyphs.ellipsis)
-            return [opposite(((glyphs.state("unreadable"), "bad"), ("  " + path, "")), mark, width), *lines]
+            head = ((glyphs.state("unreadable"), "bad"), ("  " + path, ""))
+            return [opposite(head, mark, width, glyphs.ellipsis), *lines]
         told = problems(view, None)
         first: Line = (("no lane can be read", "bad"),) if told else (("no lane yet: nothing was written", "dim"),)
-        head: Line = ((glyphs.state("empty"), "warn"), ("  " + path, ""))
-        return [opposite(head, mark, width), first, *wrap("; ".join(told), width, 2, "bad", glyphs.ellipsis)]
+        head = ((glyphs.state("empty"), "warn"), ("  " + path, ""))
+        return [
+            opposite(head, mark, width, glyphs.ellipsis),
+            first,
+            *wrap("; ".join(told), width, 2, "bad", glyphs.ellipsis),
+        ]
     known = lane.status
     pid = f"pid {known.writer_pid or known.sender_pid}" if known.writer_pid or known.sender_pid else ""
     beat = f"beat {age(known.heartbeat_age_s)}" if known.state not in ("dead", "stale") else ""
@@ -49,8 +55,9 @@ def banner(
         ((f"mode {clean(known.mode)}", "dim"),),
         ((clean(view.directory), "dim"),),
     )
-    second = opposite((*verdict(lane), *_reason(lane)), losses(lane, width - length(verdict(lane)) - 2), width)
-    lines = [opposite(top, mark, width), second]
+    lost = losses(lane, width - length(verdict(lane)) - 2)
+    second = opposite((*verdict(lane), *_reason(lane)), lost, width, glyphs.ellipsis)
+    lines = [opposite(top, mark, width, glyphs.ellipsis), second]
     if wrong := trouble(lane, now, glyphs):
         # What does not fit in one line gets two: it is what people look for.
         *start, (text, ink) = wrong

@@ -65,11 +65,11 @@ def fit(width: int, *parts: Line, gap: str = "  ") -> Line:
     return found
 
 
-def opposite(left: Line, right: Line, width: int) -> Line:
+def opposite(left: Line, right: Line, width: int, ellipsis: str = "…") -> Line:
     """One line to the left and one to the right; where both do not fit, the left one is cut."""
     if not right:
         return left
-    left = crop(left, max(0, width - length(right) - 1))
+    left = crop(left, max(0, width - length(right) - 1), ellipsis)
     return (*left, (" " * max(1, width - length(left) - length(right)), ""), *right)
 
 

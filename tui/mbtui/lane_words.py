@@ -62,12 +62,13 @@ def loss(lane: LaneView) -> Line:
 
 
 def losses(lane: LaneView, width: int) -> Line:
-    """The same behind the dead letters, which are kept, and have not arrived either; in at most ``width`` cells."""
-    short = loss(lane)
+    """The same behind the dead letters, which are kept, and have not arrived either; in ``width`` cells where there are
+    words so short. It is never left out: whatever stands beside it gives way."""
+    line = short = loss(lane)
     for letters in _dead_letters(lane):
         if length(line := (*letters, ("  ", ""), *short)) <= width:
-            return line
-    return short
+            break
+    return line
 
 
 def _dead_letters(lane: LaneView) -> list[Line]:
@@ -127,7 +128,7 @@ def trouble(lane: LaneView, now: float, glyphs: Glyphs) -> Line:
 def next_retry(lane: LaneView, now: float) -> str:
     """When the provider is asked again; "" where that is not known."""
     at = lane.status.retry_at
-    if at is None or lane.status.state in ("dead", "stale"):
+    if at is None or lane.status.state in ("dead", "stale", "paused"):
         return ""
     return f"next retry in {age(at - now)}" if at - now > 0.05 else "retrying now"
 

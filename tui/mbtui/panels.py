@@ -149,7 +149,7 @@ def _pace(rates: Rates | None, width: int, glyphs: Glyphs) -> Line:
         return ((f"{glyphs.unknown} msg/s", "dim"),)
     left: Line = ((f"{rate(rates.messages)} msg/s", "strong"),)
     right: Line = ((f"{size(rates.size)}/s" if rates.size is not None else "", ""),)
-    return opposite(left, right, width) if len(left[0][0]) + len(right[0][0]) < width else left
+    return opposite(left, right, width, glyphs.ellipsis) if len(left[0][0]) + len(right[0][0]) < width else left
 
 
 def _labelled(label: str, text: str, width: int, ink: Ink = "") -> Line:

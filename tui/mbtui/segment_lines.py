@@ -75,7 +75,7 @@ def _delivery(facts: Facts, width: int, glyphs: Glyphs) -> Line:
 def _check_line(facts: Facts, check: SegmentInfo | str | None, width: int, glyphs: Glyphs) -> Line:
     if not isinstance(check, SegmentInfo):
         result: Line = CHECKING if check is None else ((f"not checked: {clean(check)}", "bad"),)
-        return opposite((("first ", "dim"), (moment(facts.wall_ns, date=True), "")), result, width)
+        return opposite((("first ", "dim"), (moment(facts.wall_ns, date=True), "")), result, width, glyphs.ellipsis)
     result = check_result(check, facts, glyphs)
     if check.damage:
         return crop(result, width, glyphs.ellipsis)
@@ -85,4 +85,4 @@ def _check_line(facts: Facts, check: SegmentInfo | str | None, width: int, glyph
         ("  last ", "dim"),
         (moment(check.last_time, date=False), ""),
     )
-    return opposite(times, result, width)
+    return opposite(times, result, width, glyphs.ellipsis)

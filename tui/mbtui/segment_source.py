@@ -169,10 +169,7 @@ class SegmentSource:
         if header is None:
             if not self._stat()[0]:
                 return None
-            raise DamagedError(
-                f"the header of {name} cannot be read: `mb verify` tells what is left, `mb repair` brings it back",
-                path=os.path.join(self.lane_path, name),
-            )
+            raise self._headless(name)
         if self._end is None:
             self._end = self._known_end(header)
         end = self._browser.end if self._end is None else self._end
@@ -189,6 +186,12 @@ class SegmentSource:
             settled, scattered = head.floor_ordinal, scattered >> head.floor_ordinal - settled
         otherwise = slot.expired + slot.dead + slot.purged
         return replace(facts, settled=settled, scattered=scattered, otherwise=otherwise)
+
+    def _headless(self, name: str) -> DamagedError:
+        return DamagedError(
+            f"the header of {name} cannot be read: `mb verify` tells what is left, `mb repair` brings it back",
+            path=os.path.join(self.lane_path, name),
+        )
 
     def _stat(self) -> tuple[str, int]:
         """Name and bytes of its file; "" where it is gone."""
@@ -223,6 +226,11 @@ class SegmentSource:
                 for sequence in _sequences(row, start, stop):
                     rows[sequence] = _trimmed(row)
             at = _last(page[-1]) + 1 if page else stop
+        if not rows and (name := self._stat()[0]):
+            entry = self._index.at_or_before(self.first)
+            if entry is not None and entry.first == self.first and self._index.header(entry) is None:
+                # It may be a device that fails for a while: what nobody could read is not taken for gone.
+                raise self._headless(name)
         for sequence in range(start, stop):
             rows.setdefault(sequence, Gap(sequence, sequence, 1, "it is not there any more"))
         return rows

@@ -46,7 +46,7 @@ def gauge(
 
     ``rates`` are those of the last looks, newest last; ``top`` is what a full bar stands for, messages per second.
     """
-    figures = opposite(((f"{rate(now)} msg/s", "strong"),), ((f"total {total:,}", "dim"),), width)
+    figures = opposite(((f"{rate(now)} msg/s", "strong"),), ((f"total {total:,}", "dim"),), width, glyphs.ellipsis)
     full, empty = glyphs.bar(now / top if top else 0.0, width)
     lines: list[Line] = [figures, ((full, "note"), (empty, "dim"))]
     if height >= 5:

@@ -84,7 +84,7 @@ class Session(AppService):
                 continue
             try:
                 await self._obey(json.loads(message.data))
-            except (ValueError, TypeError, KeyError, IndexError):
+            except (ValueError, TypeError, KeyError, IndexError, RecursionError):
                 # Not our page; there is nothing to say to it.
                 await self._websocket.close()
                 return
