@@ -173,6 +173,8 @@ class Shutdown:
                     slot.lost_live += len(rest.marks)
                     slot.run_first = rest.end
                     self._attempt(lane.publish_head)
+                    for watcher in ledger.watchers:
+                        watcher.settled(rest.first, rest.end, "returned", "")
                 else:
                     self._attempt(partial(ledger.advance, rest.end, ledger.ordinal, "returned", len(rest.marks)))
             return left

@@ -427,3 +427,22 @@ def test_a_batch_that_waits_for_room_gets_the_sequences_it_is_stored_at(tmp_path
         assert buffer.status().balanced
     assert [number for _, number in sorted(given)][pruned:] == numbers(provider.messages)
     assert sorted(sequence for sequence, _ in given) == list(range(1, len(given) + 1))
+
+
+def test_what_is_pruned_in_hand_is_no_sign_of_life_of_the_provider(tmp_path: Path) -> None:
+    provider = FakeProvider()
+    provider.down()
+    options = FAST | SMALL | {"batch_messages": 20, "mode": "always"}
+    with MessageBuffer(tmp_path / "b", provider, **options) as buffer:
+        buffer.write("t", b"0")
+        eventually(lambda: buffer.status().failures > 2, "failures")
+        since = buffer.status().failing_since
+        for number in range(1, 3000):
+            buffer.write("t", padded(number, 500))
+            if number % 500 == 0:
+                failures = buffer.status().failures
+                eventually(lambda failures=failures: buffer.status().failures > failures, "another failure")
+        status = buffer.status()
+        assert status.pruned > 2000
+        assert status.failing_since == since
+        assert not events(buffer, "provider-back", "sender")

@@ -14,15 +14,15 @@ from mbtui import figures
 from mbtui.arguments import parse
 from mbtui.banner import banner, strip, tabs
 from mbtui.event_view import event_line
-from mbtui.glyphs import ASCII, UNICODE, only_ascii
+from mbtui.glyphs import ASCII, UNICODE, Glyphs, only_ascii
 from mbtui.ink import crop, fit, length, opposite, plain, wrap
-from mbtui.lane_words import loss, loss_in_full, trouble
+from mbtui.lane_words import loss, loss_in_full, next_retry, trouble
 from mbtui.panels import Span, panels
 from mbtui.past import Past, columns
 from mbtui.pattern import Pattern
 from mbtui.segment_table import columns_for, heading, row_line
 
-from mbframework.monitor import Event, Point, Rates
+from mbframework.monitor import Event, Point, Rates, Verdict
 from tests.tui.scripted import NOW, buffering, lane, live, segments, view
 
 TEXTS = st.text(max_size=60)
@@ -146,6 +146,25 @@ def test_the_banner_answers_the_five_questions_at_every_width() -> None:
         assert all(length(line) <= width for line in lines)
         for answer in ("■ BUFFERING", "6m44s", "growing, full in 41m", "LOST 120k", "RO", "began 6m44s ago"):
             assert answer in text
+
+
+@pytest.mark.parametrize("glyphs", [UNICODE, ASCII])
+def test_what_was_lost_and_the_dead_letters_stand_whole_beside_a_verdict_of_any_length(glyphs: Glyphs) -> None:
+    text = "blocked: 100 messages in a row were rejected, which looks like trouble of the provider: no"
+    shown = lane(
+        verdict=Verdict("blocked", text), state="blocked", state_reason=text, pruned=81_628, lost=0, lost_disk=0,
+        lost_live=0, lost_linger=0, returned=0, expired=0, dead=186,
+    )  # fmt: skip
+    for width in range(40, 200, 3):
+        second = banner(view(shown), shown, now=NOW, width=width, glyphs=glyphs, mark=())[1]
+        told = only_ascii(plain(second)) if glyphs.ascii else plain(second)
+        assert length(second) <= width
+        assert len(told) <= width
+        assert re.search(r"186 dead( letters)?  LOST 81,628$", told), told
+
+
+def test_a_paused_lane_tries_nothing() -> None:
+    assert next_retry(buffering(state="paused"), NOW) == ""
 
 
 @pytest.mark.parametrize("state", ["live", "buffering", "draining", "paused", "blocked", "disk-error", "stale", "dead"])
