@@ -188,7 +188,10 @@ class KafkaBroker:
 
     def freeze(self) -> None:
         """SIGSTOP: connections stay open, the kernel still accepts new ones, nothing is answered."""
-        self._running().send_signal(signal.SIGSTOP)
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        # A thread that is at work stops a little later than the call returns.
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """SIGCONT: the end of :meth:`freeze`."""

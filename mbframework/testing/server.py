@@ -158,6 +158,8 @@ class Server(ABC):
         process = self._running()
         process.send_signal(signal.SIGSTOP)
         _signal(_children(process.pid), signal.SIGSTOP)
+        # A thread that is at work stops a little later than the call returns.
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """SIGCONT: the end of :meth:`freeze`."""

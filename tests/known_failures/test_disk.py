@@ -277,6 +277,13 @@ OPENING_AS_ANOTHER = """
 import os, sys
 from mbframework import MessageBuffer
 from mbframework.errors import BufferLocked
+# What is imported late may lie where the other user must not look.
+MessageBuffer(sys.argv[1] + "-first", None).close()
+try:
+    MessageBuffer(sys.argv[1] + "/no/such", None)
+except Exception:
+    pass
+"".encode("ascii"), "".encode("idna")
 os.setgid(4001); os.setuid(4001)
 try:
     MessageBuffer(sys.argv[1], None).close()

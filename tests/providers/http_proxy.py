@@ -57,8 +57,9 @@ def running_proxy(login: str = "") -> Iterator[Proxy]:
                 lines = [f"POST {target.path} HTTP/1.1"]
                 lines += [f"{name}: {value}" for name, value in self.headers.items() if "proxy" not in name.lower()]
                 far.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode() + body)
-                while data := far.recv(65536):
-                    self.wfile.write(data)
+                answer = b"".join(iter(lambda: far.recv(65536), b""))
+            # It must know that no other request may follow on this connection.
+            self.wfile.write(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
             self.close_connection = True
 
         def log_message(self, format: str, *args: Any) -> None:
