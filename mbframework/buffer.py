@@ -18,11 +18,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from mbframework.admission import MEMORY_ONLY
 from mbframework.budget import Budget
+from mbframework.closing import Closing
 from mbframework.config import Config, Mode
 from mbframework.engine import Engine
 from mbframework.errors import BufferClosed, CloseIncomplete, ConfigurationError, MessageError, Undelivered
@@ -67,7 +67,7 @@ _TOPICS_KEPT = 4096
 MOST_AT_ONCE = GRANT // 4
 
 
-class MessageBuffer(Pen):
+class MessageBuffer(Pen, Closing):
     """A durable outbox in ``directory``, towards ``provider``.
 
     :param directory: made where it is missing; its parent must exist.
@@ -431,20 +431,6 @@ class MessageBuffer(Pen):
         if engine is not None:
             engine.close(seconds)
         _open_buffers.pop(self, None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except Exception:
-            if error is None:
-                raise
-            # The caller's own exception is the one that matters.
-            _log.exception("closing after an exception failed")
 
     def _living(self) -> Engine:
         engine = self._engine or self._reopen()

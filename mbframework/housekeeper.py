@@ -185,11 +185,10 @@ class Housekeeper:
     def _give(self) -> None:
         """Another lane wants room, and this one holds more."""
         share = self._lane.spool.share
-        if share is None:
+        if share is None or not share.wanted:
             return
         try:
-            if share.wanted:
-                self._prune(0, f"the total_size of {share.budget.total} bytes, which the lanes share, is reached")
+            self._prune(0, f"the total_size of {share.budget.total} bytes, which the lanes share, is reached")
         finally:
             with self._lane.lock:
                 share.note(self._lane.spool.used())

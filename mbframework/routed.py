@@ -15,11 +15,12 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from mbframework.budget import Budget
 from mbframework.buffer import MessageBuffer
+from mbframework.closing import Closing
 from mbframework.config import Config, Mode
 from mbframework.errors import ConfigurationError, FlushTimeout, Undelivered
 from mbframework.intake import Data, Headers, check_topic
@@ -34,7 +35,7 @@ _log = logging.getLogger("mbframework")
 _TOPICS_KEPT = 4096
 
 
-class RoutedBuffer:
+class RoutedBuffer(Closing):
     """Lanes in ``directory``, each towards its provider.
 
     :param provider: for the default lane and for lanes without one of their own: as for :class:`MessageBuffer`. A
@@ -254,17 +255,3 @@ class RoutedBuffer:
             _log.error("closing a lane failed as well: %s", error)
         if errors:
             raise errors[0]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except Exception:
-            if error is None:
-                raise
-            # The caller's own exception is the one that matters.
-            _log.exception("closing after an exception failed")

@@ -20,10 +20,10 @@ import re
 import threading
 import time
 import weakref
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from mbframework.buffer import MessageBuffer
+from mbframework.closing import Closing
 from mbframework.compat.errors import (
     IllegalStateError,
     KafkaTimeoutError,
@@ -59,7 +59,7 @@ _LAST_CALLBACKS = 5.0
 _producers: weakref.WeakSet[KafkaProducer] = weakref.WeakSet()
 
 
-class KafkaProducer:
+class KafkaProducer(Closing):
     """kafka-python's producer, with a durable buffer.
 
     :param buffer_directory: where messages are kept; or
@@ -306,20 +306,6 @@ class KafkaProducer:
                 if self._outcomes in ledger.watchers:
                     ledger.watchers.remove(self._outcomes)
                     self._outcomes.closed()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except Exception:
-            if error is None:
-                raise
-            # The caller's own exception is the one that matters.
-            _log.exception("closing after an exception failed")
 
     # ---- looking
 
