@@ -18,8 +18,7 @@ from mbframework import directory as directories
 from mbframework import orphan
 from mbframework.control import ControlError, ask
 from mbframework.files import Files
-from mbframework.lockfile import is_held
-from mbframework.spool import layout
+from mbframework.lockfile import has_writer
 
 
 def tell(
@@ -54,7 +53,7 @@ def _without_a_sender(files: Files, lane_path: str, action: str) -> dict[str, An
         return {"running": False} if orphan.resume(files, lane_path) else None
     if action != "purge":
         return None
-    if is_held(files, os.path.join(lane_path, layout.WRITER_LOCK_FILE)):
+    if has_writer(files, lane_path):
         return {"purged": orphan.purge_beside_writer(files, lane_path)}
     buffer_id = bytes.fromhex(directories.read(files, os.path.dirname(lane_path))["id"])
     with orphan.Orphan(files, lane_path, buffer_id) as held:

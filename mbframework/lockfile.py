@@ -14,6 +14,7 @@ import threading
 from typing import Any
 
 from mbframework.files import Files
+from mbframework.spool import layout
 
 _POLL = 0.02
 #: Device and inode of the locks that this process holds.
@@ -128,6 +129,11 @@ def is_held(files: Files, path: str) -> bool:
         return not files.lock(fd)
     finally:
         files.close(fd)
+
+
+def has_writer(files: Files, lane_path: str) -> bool:
+    """Whether a process has the lane open to write."""
+    return is_held(files, os.path.join(lane_path, layout.WRITER_LOCK_FILE))
 
 
 def _will_keep(files: Files, path: str) -> bool:

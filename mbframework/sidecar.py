@@ -35,7 +35,7 @@ from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.history import SENDER_FILE, Ring
 from mbframework.ledger import Ledger
-from mbframework.lockfile import LockFile, describe, holder, is_held
+from mbframework.lockfile import LockFile, describe, has_writer, holder
 from mbframework.mending import mend
 from mbframework.narrator import heartbeat_section, sending_section, sent
 from mbframework.observers import ObserverHub
@@ -191,7 +191,7 @@ class Sidecar:
     def _is_wanted(self, name: str) -> bool:
         """Whether a process writes to the lane, or something waits in it, or it takes mending."""
         path = self.directory.lane_path(name)
-        if is_held(self._files, os.path.join(path, layout.WRITER_LOCK_FILE)):
+        if has_writer(self._files, path):
             return True
         known = glance(self._files, path)
         slot = known.seek
@@ -382,7 +382,7 @@ class DrainedLane:
 
     def written(self) -> bool:
         """Whether a process has the lane open to write."""
-        return is_held(self._files, os.path.join(self.path, layout.WRITER_LOCK_FILE))
+        return has_writer(self._files, self.path)
 
     def empty(self) -> bool:
         """Whether everything that was on disk has been settled, and what is missing counted."""
