@@ -34,6 +34,13 @@ _MARK = "mb1 "
 _LOOK_S = 0.3
 #: Seconds until what could not be done is tried again.
 _AGAIN_S = 0.02
+#: What passes. Where a consumer asks for an offset while the coordinator moves, librdkafka does not say so itself.
+_PASSING = {
+    KafkaError._TIMED_OUT,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
 
 
 class ForeignOffset(Exception):
@@ -191,7 +198,7 @@ class Transactions:
                 return call(wait)
             except KafkaException as error:
                 said = error.args[0]
-                if not said.retriable() and said.code() != KafkaError._TIMED_OUT:
+                if not said.retriable() and said.code() not in _PASSING:
                     raise answer_to(said) from error
             self._connection.serve()
             if why := heard.refusal or heard.dead:

@@ -447,7 +447,7 @@ def test_hostile_messages_do_not_reach_the_terminal(tmp_path: Path, ascii: bool)
     lane = written(tmp_path, HOSTILE, segment_size="64MiB", total_size="256MiB")
     with buffer(tmp_path, Clock()) as more:
         more.write("topic\x1b[31m[b]", b"v", key=b"\x1b[5m\xff[i]", headers=[("h\x1b\x07[u]", b"\x00\x1b[1m")])
-    assert len(segments(lane)) == 2
+    assert len(segments(lane)) >= 2
 
     async def play() -> None:
         for first in segments(lane):
