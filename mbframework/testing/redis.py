@@ -1,6 +1,7 @@
 """A real Redis for tests and benchmarks: ``redis-server`` on 127.0.0.1, with an append-only file.
 
-With the append-only file, what was acknowledged outlives a kill -9. See :mod:`mbframework.testing.server` for what can
+What was acknowledged outlives a kill -9: with any other ``appendfsync`` than ``always`` Redis may acknowledge, while the
+device is busy, what it has not given to the file yet. See :mod:`mbframework.testing.server` for what can
 be done to it. This module imports no client library.
 
 ``python -m mbframework.testing.redis`` runs a server in the foreground and prints its URL.
@@ -47,6 +48,7 @@ class RedisServer(Server):
             "redis-server",
             *("--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", self.unix_socket),
             *("--dir", str(self.data), "--appendonly", "yes", "--save", "", "--daemonize", "no"),
+            *("--appendfsync", "always"),
             *self._arguments,
         )
 

@@ -32,7 +32,10 @@ _BASE64, _NONE = ";base64", ";null"
 #: Bytes of a topic, a name and a value, each.
 LONGEST = 65535
 #: What brokers take for a mistake in a text: control characters and code points that are no characters.
-_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]|[\U0001fffe\U0001ffff\U0002fffe-\U0010ffff]")
+_NO_TEXT = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef%s]"
+    % "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+)
 
 
 class Content(NamedTuple):

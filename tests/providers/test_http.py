@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,38 +16,20 @@ from mbframework_http import HttpOptions
 from mbframework_http.provider import HttpProvider
 
 from mbframework import MessageBuffer
-from mbframework.errors import ConfigurationError, ProviderUnusable, SendFailed
+from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message
 from mbframework.plugins.options import describe_options
 from mbframework.plugins.source import resolve
-from mbframework.provider import Provider
 from mbframework.testing.http import HttpServer, Manner
-from tests.providers.batches import batch_of, context, documented_urls, make_batch
+from tests.providers.batches import batch_of, documented_urls, make_batch
 from tests.providers.certificates import Certificates, make_certificates
+from tests.providers.connections import waits_end
 from tests.providers.http_proxy import running_proxy
 from tests.providers.http_reading import items, items_of, numbers
+from tests.providers.made import New, why_refused
 from tests.providers.provider_pages import documented_examples, documented_options
 
-New = Callable[..., Provider]
 ONE = Message(1, "orders", b"value", b"key", (), None, None, 1_700_000_000_000_000_000)
-
-
-@pytest.fixture
-def new() -> Iterator[New]:
-    """Makes and opens providers; they are closed after the test."""
-    made: list[Provider] = []
-
-    def make(url: str, lane: str = "main") -> Provider:
-        source = resolve(url)
-        assert source is not None
-        provider = source.create(context(lane))
-        made.append(provider)
-        provider.open(context(lane))
-        return provider
-
-    yield make
-    for provider in made:
-        provider.close(1)
 
 
 # -- requests ------------------------------------------------------------------------------------
@@ -431,12 +412,7 @@ def test_proxies(
     ],
 )
 def test_a_wrong_url_is_refused(url: str, option: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        source = resolve(url)
-        assert source is not None
-        source.create(context())
-    assert refused.value.option == option
-    assert str(refused.value).startswith("provider 'http")
+    assert why_refused(url, option).startswith("provider 'http")
 
 
 def test_what_belongs_to_the_endpoint_is_left_alone(http_server: HttpServer, new: New) -> None:
@@ -468,29 +444,7 @@ def test_the_documented_example_works(http_server: HttpServer, tmp_path: Path, m
 
 @pytest.mark.parametrize("how", ["stopping", "close"])
 def test_a_wait_ends_when_the_buffer_stops_or_closes(http_server: HttpServer, new: New, how: str) -> None:
-    provider = new(f"{http_server.url}?mb.timeout=60s")
-    assert isinstance(provider, HttpProvider)
-    failures: list[SendFailed] = []
-
-    def send() -> None:
-        try:
-            provider.send(make_batch(1, 10))
-        except SendFailed as error:
-            failures.append(error)
-
-    http_server.freeze()
-    sender = threading.Thread(target=send)
-    sender.start()
-    began = time.monotonic()
-    if how == "stopping":
-        provider._context.stopping.set()
-    else:
-        provider.close(0)
-    sender.join(5)
-    assert not sender.is_alive()
-    assert time.monotonic() - began < 4
-    (failure,) = failures
-    assert "the buffer is closing" in str(failure)
+    assert "the buffer is closing" in waits_end(f"{http_server.url}?mb.timeout=60s", http_server, how)
     # Thawed, it would store the request that was under way in the middle of the next test.
     http_server.kill()
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,39 +13,21 @@ from mbframework_mqtt import MqttOptions
 from mbframework_mqtt.faults import translate
 from mbframework_mqtt.message import Content, decode, properties, refusal
 
-from mbframework.errors import ConfigurationError, ProviderUnusable, SendFailed
+from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import NO_PARTITION, Header, Message
 from mbframework.plugins.options import describe_options
 from mbframework.plugins.source import resolve
-from mbframework.provider import Provider
 from mbframework.testing.mqtt import MosquittoServer
 from tests.mqtt_fixture import MQTT_LARGEST
-from tests.providers.batches import batch_of, context, documented_urls, make_batch
+from tests.providers.batches import batch_of, documented_urls, make_batch
 from tests.providers.certificates import Certificates
+from tests.providers.made import New, why_refused
 from tests.providers.mqtt_reading import Subscriber, numbers
 from tests.providers.provider_pages import documented_examples, documented_options
+from tests.providers.secured import both_sides_are_checked
 
-New = Callable[..., Provider]
 ONE = Message(1, "orders", b"1", b"key", (), None, None, 1_700_000_000_000_000_000)
 IDENTITY = f"{'b' * 32}:main:"
-
-
-@pytest.fixture
-def new() -> Iterator[New]:
-    """Makes and opens providers; they are closed after the test."""
-    made: list[Provider] = []
-
-    def make(url: str, lane: str = "main") -> Provider:
-        source = resolve(url)
-        assert source is not None
-        provider = source.create(context(lane))
-        made.append(provider)
-        provider.open(context(lane))
-        return provider
-
-    yield make
-    for provider in made:
-        provider.close(1)
 
 
 def writer(server: MosquittoServer, query: str) -> str:
@@ -79,7 +59,7 @@ def test_any_message_comes_back_from_its_properties(
 def test_a_broker_takes_whatever_is_not_refused(mqtt_server: MosquittoServer, mqtt_prefix: str, new: New) -> None:
     """What counts as a text here is one for Mosquitto, too, which hangs up where it is none."""
     odd = [chr(code) for code in (*range(0x21), *range(0x7F, 0xA2), 0xFDD0, 0xFFFD, 0xFFFE, 0xFFFF, 0x1F600)]
-    odd += [chr(code) for code in (0xFDEF, 0xFDF0, 0x1FFFE, 0x2FFFF, 0x10FFFF, 0x10FFFD)]
+    odd += [chr(code) for code in (0xFDEF, 0xFDF0, 0x1FFFE, 0x2FFFF, 0x30000, 0x3FFFE, 0xE0100, 0x10FFFF, 0x10FFFD)]
     messages = [
         ONE._replace(
             sequence=n, topic=f"t{text}", headers=((f"n{text}", b"1"), ("v", text.encode())), key=text.encode()
@@ -270,21 +250,9 @@ def test_tls_checks_both_sides(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     url = f"mqtt://writer:hush-hush@127.0.0.1:{mqtt_tls_port}?prefix={mqtt_prefix}&connect_timeout=3s"
-    ours = f"tls_cert={mqtt_certificates.client}&tls_key={mqtt_certificates.client_key}"
     with Subscriber(mqtt_server.port, mqtt_prefix) as subscriber:
-        provider = new(f"{url}&tls=true&tls_ca={mqtt_certificates.authority}&{ours}")
-        provider.send(make_batch(1, 500, size=5000))
-        assert numbers(subscriber) == list(range(1, 501))
-    assert provider.describe()["security"] == "tls on"
-    with pytest.raises(ProviderUnusable, match="certificate was refused: .*; check tls_ca"):
-        new(f"{url}&tls=true&tls_ca={mqtt_certificates.stranger}&{ours}")
-    with pytest.raises((SendFailed, ProviderUnusable)):
-        new(f"{url}&tls=true&tls_ca={mqtt_certificates.authority}")
-    with pytest.raises(SendFailed, match="does it expect TLS"):
-        new(url)
-    caplog.set_level(logging.WARNING)
-    assert new(f"{url}&tls=true&tls_verify=false&{ours}").describe()["security"] == "tls on, not verified"
-    assert "certificate is not checked" in caplog.text
+        both_sides_are_checked(new, url, mqtt_certificates, caplog)
+        assert numbers(subscriber) == list(range(1, 3001))
 
 
 # ---- options
@@ -307,11 +275,7 @@ def test_tls_checks_both_sides(
     ],
 )
 def test_a_wrong_url_is_refused(url: str, option: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        source = resolve(url)
-        assert source is not None
-        source.create(context())
-    assert refused.value.option == option
+    why_refused(url, option)
 
 
 @pytest.mark.parametrize("url", documented_urls("mqtt", "mqtt"))

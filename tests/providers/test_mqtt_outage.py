@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from mbframework import MessageBuffer
-from mbframework.errors import SendFailed
-from mbframework.plugins.source import resolve
 from mbframework.testing.mqtt import MosquittoServer
-from tests.providers.batches import context, make_batch
+from tests.providers.connections import mended_between_sends, waits_end
+from tests.providers.made import opened
 from tests.providers.mqtt_reading import Subscriber
 from tests.providers.tcp_line import TcpLine
 
@@ -65,68 +64,25 @@ def test_outages_among_50_000_messages(mqtt_control: MosquittoServer, mqtt_prefi
 
 def test_a_lost_connection_is_noticed_and_mended_between_sends(mqtt_server: MosquittoServer, mqtt_prefix: str) -> None:
     with TcpLine(mqtt_server.port) as line, Subscriber(mqtt_server.port, mqtt_prefix) as subscriber:
-        lane = context()
-        source = resolve(f"mqtt://writer:hush-hush@127.0.0.1:{line.port}?prefix={mqtt_prefix}")
-        assert source is not None
-        provider = source.create(lane)
-        provider.open(lane)
-        provider.send(make_batch(1, 10))
-        line.cut()
-        deadline = time.monotonic() + 5
-        with pytest.raises(SendFailed, match="can be reached: .*refused"):
-            while time.monotonic() < deadline:
-                provider.idle()
-                time.sleep(0.01)  # the end of a connection takes a moment to arrive
-        line.mend()
-        provider.idle()
-        provider.send(make_batch(11, 10))
-        provider.close(1)
+        provider = opened(f"mqtt://writer:hush-hush@127.0.0.1:{line.port}?prefix={mqtt_prefix}")
+        mended_between_sends(provider, line.cut, line.mend, "can be reached: .*refused")
         assert [int(one.content.value or b"") for one in subscriber.read()] == list(range(1, 21))
 
 
 def test_a_connection_outlives_a_pause(mqtt_server: MosquittoServer, mqtt_prefix: str) -> None:
     """The broker hangs up after one and a half times the keepalive without a word."""
-    lane = context()
-    source = resolve(f"mqtt://writer:hush-hush@127.0.0.1:{mqtt_server.port}?prefix={mqtt_prefix}&keepalive=1s")
-    assert source is not None
-    provider = source.create(lane)
-    provider.open(lane)
-    before = provider._link  # type: ignore[attr-defined]
+    provider = opened(f"mqtt://writer:hush-hush@127.0.0.1:{mqtt_server.port}?prefix={mqtt_prefix}&keepalive=1s")
+    before = provider._link
     deadline = time.monotonic() + 3
     while time.monotonic() < deadline:
         provider.idle()
         time.sleep(0.1)  # as a lane does
-    assert provider._link is before  # type: ignore[attr-defined]
+    assert provider._link is before
     provider.close(1)
 
 
 @pytest.mark.parametrize("how", ["stopping", "close"])
 def test_a_wait_ends_when_the_buffer_stops_or_closes(mqtt_control: MosquittoServer, mqtt_prefix: str, how: str) -> None:
-    lane = context()
-    source = resolve(f"mqtt://writer:hush-hush@127.0.0.1:{mqtt_control.port}?prefix={mqtt_prefix}&timeout=60s")
-    assert source is not None
-    provider = source.create(lane)
-    provider.open(lane)
-    failures: list[SendFailed] = []
-
-    def send() -> None:
-        try:
-            provider.send(make_batch(1, 10))
-        except SendFailed as error:
-            failures.append(error)
-
-    mqtt_control.freeze()
-    sender = threading.Thread(target=send)
-    sender.start()
-    began = time.monotonic()
-    if how == "stopping":
-        lane.stopping.set()
-    else:
-        provider.close(0)
-    sender.join(5)
-    took = time.monotonic() - began
-    assert not sender.is_alive()
-    assert took < (4 if how == "stopping" else 2)
-    assert len(failures) == 1
+    url = f"mqtt://writer:hush-hush@127.0.0.1:{mqtt_control.port}?prefix={mqtt_prefix}&timeout=60s"
+    waits_end(url, mqtt_control, how)
     mqtt_control.thaw()
-    provider.close(1)

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mbframework_nats.provider import NatsProvider
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Position
-from mbframework.plugins.source import resolve
 from mbframework.provider import Provider
 from mbframework.testing.nats import NatsServer
 from tests.providers import exactly_once
-from tests.providers.batches import RUN, batch_of, context, make_batch
+from tests.providers.batches import RUN, batch_of, make_batch
+from tests.providers.connections import mended_between_sends, waits_end
+from tests.providers.made import New
 from tests.providers.nats_reading import Plain, entries
-
-New = Callable[..., Provider]
 
 
 @pytest.fixture
@@ -32,21 +28,9 @@ def stream(nats_server: NatsServer, nats_stream: str) -> str:
 
 
 @pytest.fixture
-def new(nats_server: NatsServer, stream: str) -> Iterator[New]:
-    """Makes and opens providers; they are closed after the test."""
-    made: list[Provider] = []
-
-    def make(query: str = "", lane: str = "main") -> Provider:
-        source = resolve(url(nats_server, stream, query))
-        assert source is not None
-        provider = source.create(context(lane))
-        made.append(provider)
-        provider.open(context(lane))
-        return provider
-
-    yield make
-    for provider in made:
-        provider.close(1)
+def new(new: New, nats_server: NatsServer, stream: str) -> New:
+    """The same for this module's stream: ``new(query="", lane="main")``."""
+    return lambda query="", lane="main": new(url(nats_server, stream, query), lane)
 
 
 def url(server: NatsServer, stream: str, query: str = "") -> str:
@@ -232,41 +216,11 @@ def test_messages_that_were_consumed_are_not_lost(
 
 
 def test_a_lost_connection_is_noticed_and_mended_between_sends(nats_control: NatsServer, stream: str, new: New) -> None:
-    provider = new()
-    provider.send(make_batch(1, 10))
-    nats_control.kill()
-    with pytest.raises(SendFailed, match="the connection has ended"):
-        provider.idle()
-    with pytest.raises(SendFailed, match="cannot be reached: .*"):
-        provider.idle()
-    nats_control.restart()
-    provider.idle()
-    provider.send(make_batch(11, 10))
+    mended_between_sends(new(), nats_control.kill, nats_control.restart, "cannot be reached: ")
     assert numbers(nats_control, stream) == list(range(1, 21))
 
 
 @pytest.mark.parametrize("how", ["stopping", "close"])
-def test_a_wait_ends_when_the_buffer_stops_or_closes(nats_control: NatsServer, new: New, how: str) -> None:
-    provider = new("timeout=60s")
-    assert isinstance(provider, NatsProvider)
-    failures: list[Exception] = []
-
-    def send() -> None:
-        try:
-            provider.send(make_batch(1, 10))
-        except SendFailed as error:
-            failures.append(error)
-
-    nats_control.freeze()
-    sender = threading.Thread(target=send)
-    sender.start()
-    began = time.monotonic()
-    if how == "stopping":
-        provider._context.stopping.set()
-    else:
-        provider.close(0)
-    sender.join(5)
-    assert not sender.is_alive()
-    assert time.monotonic() - began < 2
-    assert len(failures) == 1
+def test_a_wait_ends_when_the_buffer_stops_or_closes(nats_control: NatsServer, stream: str, how: str) -> None:
+    waits_end(url(nats_control, stream, "timeout=60s"), nats_control, how)
     nats_control.thaw()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +15,13 @@ import nkeys
 import pytest
 
 from mbframework.errors import ProviderUnusable, SendFailed
-from mbframework.plugins.source import resolve
-from mbframework.provider import Provider
 from mbframework.testing.nats import NatsServer
 from tests.nats_fixture import require_nats
 from tests.providers.batches import context, make_batch
 from tests.providers.certificates import Certificates, make_certificates
+from tests.providers.made import New
 from tests.providers.nats_reading import Plain, entries
-
-New = Callable[..., Provider]
-
-
-@pytest.fixture
-def new() -> Iterator[New]:
-    """Makes and opens providers; they are closed after the test."""
-    require_nats()
-    made: list[Provider] = []
-
-    def make(url: str) -> Provider:
-        source = resolve(url)
-        assert source is not None
-        provider = source.create(context())
-        made.append(provider)
-        provider.open(context())
-        return provider
-
-    yield make
-    for provider in made:
-        provider.close(1)
+from tests.providers.secured import both_sides_are_checked
 
 
 class Key:
@@ -182,20 +160,8 @@ def nats_tls(certificates: Certificates) -> Iterator[NatsServer]:
 def test_tls_checks_both_sides(
     nats_tls: NatsServer, certificates: Certificates, new: New, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = f"{nats_tls.url}/ORDERS?create=orders"
-    ours = f"tls_cert={certificates.client}&tls_key={certificates.client_key}"
-    provider = new(f"{url}&tls=true&tls_ca={certificates.authority}&{ours}")
-    provider.send(make_batch(1, 3000, size=1000))
-    assert provider.describe()["security"] == "tls on"
-    with pytest.raises(ProviderUnusable, match="certificate was refused: .*; check tls_ca"):
-        new(f"{url}&tls=true&tls_ca={certificates.stranger}&{ours}")
-    with pytest.raises((SendFailed, ProviderUnusable)):
-        new(f"{url}&tls=true&tls_ca={certificates.authority}")
-    with pytest.raises(ProviderUnusable, match="the server expects TLS; add tls=true"):
-        new(url)
-    caplog.set_level(logging.WARNING)
-    assert new(f"{url}&tls=true&tls_verify=false&{ours}").describe()["security"] == "tls on, not verified"
-    assert "certificate is not checked" in caplog.text
+    plain = (ProviderUnusable, "the server expects TLS; add tls=true")
+    both_sides_are_checked(new, f"{nats_tls.url}/ORDERS?create=orders", certificates, caplog, plain=plain)
 
 
 def test_nothing_is_said_to_a_server_without_tls(nats_server: NatsServer, new: New) -> None:

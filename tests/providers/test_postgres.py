@@ -15,40 +15,20 @@ import pytest
 from hypothesis import given, settings
 from mbframework_postgres import PostgresOptions
 from mbframework_postgres.faults import is_refusal, translate
-from mbframework_postgres.provider import PostgresProvider
 from mbframework_postgres.schema import decode_headers
 
-from mbframework.errors import ConfigurationError, ProviderUnusable, SendFailed
+from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message, Position
 from mbframework.plugins.options import describe_options
 from mbframework.plugins.source import resolve
 from mbframework.testing.postgres import PostgresServer
-from tests.providers.batches import RUN, any_messages, batch_of, context, documented_urls, make_batch
+from tests.providers.batches import RUN, any_messages, batch_of, documented_urls, make_batch
 from tests.providers.certificates import Certificates, make_certificates
+from tests.providers.made import New, why_refused
 from tests.providers.provider_pages import documented_examples, documented_options
 
-New = Callable[..., PostgresProvider]
 Execute = Callable[..., list[tuple[object, ...]]]
 ONE = Message(1, "orders", b"value", b"key", (), None, None, 1_700_000_000_000_000_000)
-
-
-@pytest.fixture
-def new() -> Iterator[New]:
-    """Makes and opens providers; they are closed after the test."""
-    made: list[PostgresProvider] = []
-
-    def make(url: str, lane: str = "main") -> PostgresProvider:
-        source = resolve(url)
-        assert source is not None
-        provider = source.create(context(lane))
-        assert isinstance(provider, PostgresProvider)
-        made.append(provider)
-        provider.open(context(lane))
-        return provider
-
-    yield make
-    for provider in made:
-        provider.close(1)
 
 
 @pytest.fixture
@@ -427,11 +407,7 @@ def test_a_server_without_tls_is_no_server_with_tls(postgres_server: PostgresSer
     ],
 )
 def test_a_wrong_url_is_refused(url: str, option: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        source = resolve(url)
-        assert source is not None
-        source.create(context())
-    assert refused.value.option == option
+    why_refused(url, option)
 
 
 @pytest.mark.parametrize("url", documented_urls("postgres", "postgres"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 
 import psycopg
@@ -12,10 +10,10 @@ from mbframework_postgres.provider import PostgresProvider
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Position
-from mbframework.plugins.source import resolve
 from mbframework.testing.postgres import PostgresServer
-from tests.providers import exactly_once
-from tests.providers.batches import RUN, context, make_batch
+from tests.providers import exactly_once, made
+from tests.providers.batches import RUN, make_batch
+from tests.providers.connections import mended_between_sends, waits_end
 
 
 def url_of(server: PostgresServer, schema: str, query: str = "timeout=1s") -> str:
@@ -23,12 +21,7 @@ def url_of(server: PostgresServer, schema: str, query: str = "timeout=1s") -> st
 
 
 def opened(server: PostgresServer, schema: str, query: str = "timeout=1s") -> PostgresProvider:
-    source = resolve(url_of(server, schema, query))
-    assert source is not None
-    provider = source.create(context())
-    assert isinstance(provider, PostgresProvider)
-    provider.open(context())
-    return provider
+    return made.opened(url_of(server, schema, query))
 
 
 def numbers(server: PostgresServer, schema: str) -> list[int]:
@@ -116,47 +109,16 @@ def test_a_lost_connection_is_noticed_and_mended_between_sends(
     postgres_control: PostgresServer, postgres_schema: str
 ) -> None:
     provider = opened(postgres_control, postgres_schema)
-    provider.send(make_batch(1, 10))
-    postgres_control.kill()
-    deadline = time.monotonic() + 5
-    with pytest.raises(SendFailed, match="cannot be reached: .*refused"):
-        while time.monotonic() < deadline:
-            provider.idle()
-            time.sleep(0.01)  # the end of a connection takes a moment to arrive
-    postgres_control.restart()
-    provider.idle()
-    provider.send(make_batch(11, 10))
+    mended_between_sends(provider, postgres_control.kill, postgres_control.restart)
     assert numbers(postgres_control, postgres_schema) == list(range(1, 21))
-    provider.close(1)
 
 
 @pytest.mark.parametrize("how", ["stopping", "close"])
 def test_a_wait_ends_when_the_buffer_stops_or_closes(
     postgres_control: PostgresServer, postgres_schema: str, how: str
 ) -> None:
-    provider = opened(postgres_control, postgres_schema, "timeout=60s")
-    failures: list[Exception] = []
-
-    def send() -> None:
-        try:
-            provider.send(make_batch(1, 10))
-        except SendFailed as error:
-            failures.append(error)
-
-    postgres_control.freeze()
-    sender = threading.Thread(target=send)
-    sender.start()
-    began = time.monotonic()
-    if how == "stopping":
-        provider._context.stopping.set()
-    else:
-        provider.close(0)
-    sender.join(5)
-    assert not sender.is_alive()
-    assert time.monotonic() - began < 2
-    assert len(failures) == 1
+    waits_end(url_of(postgres_control, postgres_schema, "timeout=60s"), postgres_control, how)
     postgres_control.thaw()
-    provider.close(1)
 
 
 def test_a_locked_position_is_waited_for_then_fails_and_then_works(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,38 +13,20 @@ from mbframework_rabbitmq import RabbitOptions
 from mbframework_rabbitmq.confirms import Confirms, Fate
 from mbframework_rabbitmq.message import Content
 
-from mbframework.errors import ConfigurationError, ProviderUnusable, SendFailed
+from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message
 from mbframework.plugins.options import describe_options
 from mbframework.plugins.source import resolve
-from mbframework.provider import Provider
 from mbframework.testing.rabbitmq import RabbitServer
-from tests.providers.batches import any_messages, batch_of, context, documented_urls, make_batch
+from tests.providers.batches import any_messages, batch_of, documented_urls, make_batch
 from tests.providers.certificates import Certificates
+from tests.providers.made import New, why_refused
 from tests.providers.provider_pages import documented_examples, documented_options
 from tests.providers.rabbitmq_reading import channel, contents, drain, make_queue, numbers
+from tests.providers.secured import both_sides_are_checked
 from tests.rabbitmq_fixture import RABBITMQ_LARGEST
 
-New = Callable[..., Provider]
 ONE = Message(1, "orders", b"1", b"key", (), None, None, 1_700_000_000_000_000_000)
-
-
-@pytest.fixture
-def new() -> Iterator[New]:
-    """Makes and opens providers; they are closed after the test."""
-    made: list[Provider] = []
-
-    def make(url: str) -> Provider:
-        source = resolve(url)
-        assert source is not None
-        provider = source.create(context())
-        made.append(provider)
-        provider.open(context())
-        return provider
-
-    yield make
-    for provider in made:
-        provider.close(1)
 
 
 # ---- content
@@ -290,19 +270,7 @@ def test_tls_checks_both_sides(
 ) -> None:
     make_queue(rabbitmq_server.port, f"{rabbitmq_prefix}orders")
     url = f"rabbitmq://mb:mb@127.0.0.1:{rabbitmq_tls_port}?prefix={rabbitmq_prefix}&connect_timeout=3s"
-    ours = f"tls_cert={rabbitmq_certificates.client}&tls_key={rabbitmq_certificates.client_key}"
-    provider = new(f"{url}&tls=true&tls_ca={rabbitmq_certificates.authority}&{ours}")
-    provider.send(make_batch(1, 3000, size=1000))
-    assert provider.describe()["security"] == "tls on"
-    with pytest.raises(ProviderUnusable, match="certificate was refused: .*; check tls_ca"):
-        new(f"{url}&tls=true&tls_ca={rabbitmq_certificates.stranger}&{ours}")
-    with pytest.raises((SendFailed, ProviderUnusable)):
-        new(f"{url}&tls=true&tls_ca={rabbitmq_certificates.authority}")
-    with pytest.raises(SendFailed, match="does it expect TLS"):
-        new(url)
-    caplog.set_level(logging.WARNING)
-    assert new(f"{url}&tls=true&tls_verify=false&{ours}").describe()["security"] == "tls on, not verified"
-    assert "certificate is not checked" in caplog.text
+    both_sides_are_checked(new, url, rabbitmq_certificates, caplog)
 
 
 # ---- confirmations
@@ -355,11 +323,7 @@ def test_what_is_behind_a_failure_comes_again() -> None:
     ],
 )
 def test_a_wrong_url_is_refused(url: str, option: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        source = resolve(url)
-        assert source is not None
-        source.create(context())
-    assert refused.value.option == option
+    why_refused(url, option)
 
 
 @pytest.mark.parametrize("url", documented_urls("rabbitmq", "rabbitmq"))

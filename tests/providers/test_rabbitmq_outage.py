@@ -10,21 +10,13 @@ import pytest
 from mbframework_rabbitmq.provider import RabbitProvider
 
 from mbframework.errors import ProviderUnusable, SendFailed
-from mbframework.plugins.source import resolve
-from mbframework.provider import Provider
 from mbframework.testing.rabbitmq import RabbitServer
 from tests.providers import exactly_once
-from tests.providers.batches import context, make_batch
+from tests.providers.batches import make_batch
+from tests.providers.connections import mended_between_sends, waits_end
+from tests.providers.made import opened
 from tests.providers.rabbitmq_reading import channel, drain, make_queue, numbers
 from tests.providers.tcp_line import TcpLine
-
-
-def opened(url: str) -> Provider:
-    source = resolve(url)
-    assert source is not None
-    provider = source.create(context())
-    provider.open(context())
-    return provider
 
 
 def test_outages_among_50_000_messages(rabbitmq_control: RabbitServer, rabbitmq_prefix: str, tmp_path: Path) -> None:
@@ -62,17 +54,7 @@ def test_a_lost_connection_is_noticed_and_mended_between_sends(
     make_queue(rabbitmq_server.port, queue)
     with TcpLine(rabbitmq_server.port) as line:
         provider = opened(f"rabbitmq://mb:mb@127.0.0.1:{line.port}?prefix={rabbitmq_prefix}")
-        provider.send(make_batch(1, 10))
-        line.cut()
-        deadline = time.monotonic() + 5
-        with pytest.raises(SendFailed, match="cannot be reached: .*refused"):
-            while time.monotonic() < deadline:
-                provider.idle()
-                time.sleep(0.01)  # the end of a connection takes a moment to arrive
-        line.mend()
-        provider.idle()
-        provider.send(make_batch(11, 10))
-        provider.close(1)
+        mended_between_sends(provider, line.cut, line.mend)
     assert numbers(rabbitmq_server.port, queue) == list(range(1, 21))
 
 
@@ -122,34 +104,8 @@ def test_a_wait_ends_when_the_buffer_stops_or_closes(
     rabbitmq_control: RabbitServer, rabbitmq_prefix: str, how: str
 ) -> None:
     make_queue(rabbitmq_control.port, f"{rabbitmq_prefix}orders")
-    lane = context()
-    source = resolve(f"{rabbitmq_control.url}?prefix={rabbitmq_prefix}&timeout=60s")
-    assert source is not None
-    provider = source.create(lane)
-    provider.open(lane)
-    failures: list[SendFailed] = []
-
-    def send() -> None:
-        try:
-            provider.send(make_batch(1, 10))
-        except SendFailed as error:
-            failures.append(error)
-
-    rabbitmq_control.freeze()
-    sender = threading.Thread(target=send)
-    sender.start()
-    began = time.monotonic()
-    if how == "stopping":
-        lane.stopping.set()
-    else:
-        provider.close(0)
-    sender.join(5)
-    took = time.monotonic() - began
-    assert not sender.is_alive()
-    assert took < (4 if how == "stopping" else 2)
-    assert len(failures) == 1
+    waits_end(f"{rabbitmq_control.url}?prefix={rabbitmq_prefix}&timeout=60s", rabbitmq_control, how)
     rabbitmq_control.thaw()
-    provider.close(1)
 
 
 def test_a_queue_that_somebody_keeps_to_himself_blocks(rabbitmq_server: RabbitServer, rabbitmq_prefix: str) -> None:

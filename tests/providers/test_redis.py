@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,37 +16,19 @@ from mbframework_redis import RedisOptions
 from mbframework_redis.entry import MOST_HEADERS, Entry
 from mbframework_redis.faults import translate
 
-from mbframework.errors import ConfigurationError, ProviderUnusable, SendFailed
+from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message, Position
 from mbframework.plugins.options import describe_options
 from mbframework.plugins.source import resolve
-from mbframework.provider import Provider
 from mbframework.testing.redis import RedisServer
-from tests.providers.batches import RUN, any_messages, batch_of, context, documented_urls, make_batch
+from tests.providers.batches import RUN, any_messages, batch_of, documented_urls, make_batch
 from tests.providers.certificates import Certificates, make_certificates
+from tests.providers.made import New, why_refused
 from tests.providers.provider_pages import documented_examples, documented_options
 from tests.providers.redis_reading import client, entries
+from tests.providers.secured import both_sides_are_checked
 
-New = Callable[..., Provider]
 ONE = Message(1, "orders", b"value", b"key", (), None, None, 1_700_000_000_000_000_000)
-
-
-@pytest.fixture
-def new() -> Iterator[New]:
-    """Makes and opens providers; they are closed after the test."""
-    made: list[Provider] = []
-
-    def make(url: str, lane: str = "main") -> Provider:
-        source = resolve(url)
-        assert source is not None
-        provider = source.create(context(lane))
-        made.append(provider)
-        provider.open(context(lane))
-        return provider
-
-    yield make
-    for provider in made:
-        provider.close(1)
 
 
 def test_any_message_comes_back_as_it_was(redis_server: RedisServer, redis_prefix: str, new: New) -> None:
@@ -269,20 +250,7 @@ def redis_tls(redis_server: RedisServer, certificates: Certificates) -> Iterator
 def test_tls_checks_both_sides(
     redis_tls: int, redis_prefix: str, certificates: Certificates, new: New, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = f"redis://127.0.0.1:{redis_tls}?prefix={redis_prefix}"
-    ours = f"tls_cert={certificates.client}&tls_key={certificates.client_key}"
-    provider = new(f"{url}&tls=true&tls_ca={certificates.authority}&{ours}")
-    provider.send(make_batch(1, 3000, size=1000))
-    assert provider.describe()["security"] == "tls on"
-    with pytest.raises(ProviderUnusable, match="certificate was refused: .*; check tls_ca"):
-        new(f"{url}&tls=true&tls_ca={certificates.stranger}&{ours}")
-    with pytest.raises((SendFailed, ProviderUnusable)):
-        new(f"{url}&tls=true&tls_ca={certificates.authority}")
-    with pytest.raises(SendFailed, match="does it expect TLS"):
-        new(url)
-    caplog.set_level(logging.WARNING)
-    assert new(f"{url}&tls=true&tls_verify=false&{ours}").describe()["security"] == "tls on, not verified"
-    assert "certificate is not checked" in caplog.text
+    both_sides_are_checked(new, f"redis://127.0.0.1:{redis_tls}?prefix={redis_prefix}", certificates, caplog)
 
 
 # ---- options
@@ -306,11 +274,7 @@ def test_tls_checks_both_sides(
     ],
 )
 def test_a_wrong_url_is_refused(url: str, option: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        source = resolve(url)
-        assert source is not None
-        source.create(context())
-    assert refused.value.option == option
+    why_refused(url, option)
 
 
 @pytest.mark.parametrize("url", documented_urls("redis", "redis"))

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from mbframework_redis.provider import RedisProvider
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Position
 from mbframework.plugins.source import resolve
 from mbframework.provider import Provider
 from mbframework.testing.redis import RedisServer
-from tests.providers import exactly_once
+from tests.providers import exactly_once, made
 from tests.providers.batches import RUN, batch_of, context, make_batch
+from tests.providers.connections import mended_between_sends, waits_end
 from tests.providers.redis_reading import client, entries
 
 
 def opened(server: RedisServer, query: str) -> Provider:
-    source = resolve(f"{server.url}?{query}")
-    assert source is not None
-    provider = source.create(context())
-    provider.open(context())
-    return provider
+    return made.opened(f"{server.url}?{query}")
 
 
 def numbers(server: RedisServer, prefix: str) -> list[int]:
@@ -123,46 +118,14 @@ def test_a_server_that_lost_what_it_had_goes_on(
 
 def test_a_lost_connection_is_noticed_and_mended_between_sends(redis_control: RedisServer, redis_prefix: str) -> None:
     provider = opened(redis_control, f"prefix={redis_prefix}")
-    provider.send(make_batch(1, 10))
-    redis_control.kill()
-    deadline = time.monotonic() + 5
-    with pytest.raises(SendFailed, match="cannot be reached: .*refused"):
-        while time.monotonic() < deadline:
-            provider.idle()
-            time.sleep(0.01)  # the end of a connection takes a moment to arrive
-    redis_control.restart()
-    provider.idle()
-    provider.send(make_batch(11, 10))
+    mended_between_sends(provider, redis_control.kill, redis_control.restart)
     assert numbers(redis_control, redis_prefix) == list(range(1, 21))
-    provider.close(1)
 
 
 @pytest.mark.parametrize("how", ["stopping", "close"])
 def test_a_wait_ends_when_the_buffer_stops_or_closes(redis_control: RedisServer, redis_prefix: str, how: str) -> None:
-    provider = opened(redis_control, f"prefix={redis_prefix}&timeout=60s")
-    assert isinstance(provider, RedisProvider)
-    failures: list[Exception] = []
-
-    def send() -> None:
-        try:
-            provider.send(make_batch(1, 10))
-        except SendFailed as error:
-            failures.append(error)
-
-    redis_control.freeze()
-    sender = threading.Thread(target=send)
-    sender.start()
-    began = time.monotonic()
-    if how == "stopping":
-        provider._context.stopping.set()
-    else:
-        provider.close(0)
-    sender.join(5)
-    assert not sender.is_alive()
-    assert time.monotonic() - began < 2
-    assert len(failures) == 1
+    waits_end(f"{redis_control.url}?prefix={redis_prefix}&timeout=60s", redis_control, how)
     redis_control.thaw()
-    provider.close(1)
 
 
 def test_replicas_must_have_it(redis_prefix: str) -> None:
