@@ -39,6 +39,7 @@ test: $(VENV)/.developed kafka check
 
 torture: $(VENV)/.developed kafka asan
 	@MBFRAMEWORK_TEST_MODEL=long $(BIN)/python -m pytest -q -s tests/model
+	@MBFRAMEWORK_TEST_KIT=long $(BIN)/python -m pytest -q tests/conformance
 	@$(BIN)/python -m tests.torture.outage --seconds 300 --rate 3000 --broker-kills 3 --freeze 20 --writer-kills 2 \
 		--seed $(or $(SEED),1)
 	@$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)

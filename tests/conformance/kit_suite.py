@@ -1,13 +1,18 @@
-"""The kit applied to the reference, with and without a position, and to each flaw: run in a process of its own."""
+"""The kit applied to the reference, with and without a position, and to each flaw: run in a process of its own.
+
+A flaw meets the rule that it breaks and the quick ones beside it in the contract; with ``MBFRAMEWORK_TEST_KIT=long``
+the whole contract.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from kit_flaws import FLAWS, Flaw
+from kit_flaws import DECLARATIONS, FLAWS, Flaw
 from kit_reference import Options, make
 from kit_server import TOKEN, Server
 
@@ -17,7 +22,10 @@ from mbframework.testing.conformance import Arrived, ProviderContract
 
 pytest_plugins = ["mbframework.testing.conformance"]
 
-#: Rules that wait, or start processes: only flaws that break one of them meet them.
+LONG = os.environ.get("MBFRAMEWORK_TEST_KIT") == "long"
+#: What a flaw makes the kit wait for, in seconds.
+PATIENCE = {} if LONG else {"recovery_timeout": 1.0, "answer_timeout": 2.0, "parting_timeout": 0.5}
+#: Rules that wait, or start processes: only flaws that break one of them meet one.
 SLOW = (
     "test_what_was_acknowledged_survives_a_kill",
     "test_the_position_agrees_after_a_kill",
@@ -94,19 +102,37 @@ def applied(name: str, **attributes: Any) -> None:
     globals()[f"Test{name}"] = type(f"Test{name}", (Suite,), attributes)
 
 
-def flawed(name: str, flaw: Flaw) -> None:
+def flawed(name: str, rule: str, **attributes: Any) -> None:
+    not_met = dict.fromkeys(set(rules(ProviderContract)) - met(rule) - {rule})
+    applied(name, **PATIENCE, **not_met, **attributes)
+
+
+def rules(of: type) -> list[str]:
+    return [name for name in dir(of) if name.startswith("test_")]
+
+
+def met(broken: str) -> set[str]:
+    """The rules that a flaw keeps, and meets."""
+    if LONG:
+        return set(rules(ProviderContract)).difference(() if broken in SLOW else SLOW)
+    beside = next(part for part in ProviderContract.__mro__ if broken in vars(part))
+    return set() if broken in SLOW else set(rules(beside)).difference(SLOW)
+
+
+def directly(name: str, flaw: Flaw) -> Callable[[Suite], Provider]:
+    """Much faster than by a URL, since that looks at all that is installed."""
+
     def make_directly(suite: Suite) -> Provider:
-        """Much faster than by a URL, since that looks at all that is installed."""
         host, timeout = f"127.0.0.1:{suite.server.port}", float(flaw.url.rpartition("=")[2] or 1)
         return make(Options(hosts=(host,), token=TOKEN, timeout=timeout, position=flaw.position, flaw=name))
 
-    slow = {} if flaw.rule in SLOW else dict.fromkeys(SLOW)
-    applied(name, make=make_directly, keeps_position=flaw.position, more=f"&flaw={name}{flaw.url}", **slow)
+    return make_directly
 
 
-applied("Reference", kills=3)
-applied("ReferenceWithPosition", keeps_position=True, kills=3)
-for name in ("silent", "bare", "eager"):
-    applied(name.title(), scheme=name)
+applied("Reference", kills=2)
+applied("ReferenceWithPosition", keeps_position=True, kills=2)
+for name, rule in DECLARATIONS.items():
+    flawed(name, rule, scheme=name.lower())
 for name, flaw in FLAWS.items():
-    flawed(name, flaw)
+    more = f"&flaw={name}{flaw.url}"
+    flawed(name, flaw.rule, make=directly(name, flaw), keeps_position=flaw.position, more=more)

@@ -60,6 +60,8 @@ class Hooks:
     answer_timeout: float = 60.0
     #: Seconds within which ``open()`` and ``send()`` end once ``context.stopping`` is set.
     stopping_timeout: float = 1.0
+    #: Seconds within which threads and descriptors are gone after ``close()``.
+    parting_timeout: float = 3.0
     #: Names of options that sound like a secret and are none, such as the name of a token's column.
     public_options: Sequence[str] = ()
 

@@ -20,8 +20,6 @@ from mbframework.testing.descriptors import open_descriptors
 _SLACK_S = 1.0
 #: Seconds after which a call that has not returned counts as stuck.
 _STUCK_S = 0.5
-#: Seconds that a closed thread or file has to go away.
-_GRACE_S = 3.0
 
 
 class LifecycleRules(Rules):
@@ -114,7 +112,7 @@ class LifecycleRules(Rules):
         before = _possessions()
         for _ in range(3):
             self._use()
-        left = _left(before)
+        left = _left(before, self.parting_timeout)
         assert not left, f"close() left behind: {', '.join(left)}"
         if self.can(Hooks.take_down):
             self.take_down()
@@ -122,7 +120,7 @@ class LifecycleRules(Rules):
                 before = _possessions()
                 for _ in range(3):
                     self._fail_to_open()
-                left = _left(before)
+                left = _left(before, self.parting_timeout)
             finally:
                 self.bring_up()
             assert not left, f"close() after a failed open() left behind: {', '.join(left)}"
@@ -167,9 +165,9 @@ def _possessions() -> tuple[set[threading.Thread], set[tuple[int, str]]]:
     return set(threading.enumerate()), open_descriptors()
 
 
-def _left(before: tuple[set[threading.Thread], set[tuple[int, str]]]) -> list[str]:
-    """Threads and descriptors that were not there before and do not go away within the grace, in words."""
-    give_up = time.monotonic() + _GRACE_S
+def _left(before: tuple[set[threading.Thread], set[tuple[int, str]]], timeout: float) -> list[str]:
+    """Threads and descriptors that were not there before and do not go away within ``timeout`` seconds, in words."""
+    give_up = time.monotonic() + timeout
     while True:
         threads, files = _possessions()
         left = [f"thread {thread.name!r}" for thread in threads - before[0]]
