@@ -131,6 +131,12 @@ def decode_item(item: str, scheme: str, number: int) -> tuple[str, str]:
     return _decode(name, scheme, f"name of option number {number}"), _decode(value, scheme, f"value of option {name!r}")
 
 
+def with_port(host: str, port: int) -> str:
+    """A host of a URL, with this port where it has none."""
+    found = _HOST.fullmatch(host)
+    return host if found is not None and found["port"] is not None else f"{host}:{port}"
+
+
 def mask_text(text: str) -> str:
     """A display of a URL that may not even parse; never a secret in it, as far as names tell."""
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mbframework.errors import ConfigurationError
 from mbframework.plugins import ProviderType, hookimpl, option
+from mbframework.plugins.tls import check_tls
 
 if TYPE_CHECKING:
     from mbframework.provider import Provider
@@ -80,9 +81,7 @@ class ConfluentOptions:
             raise ConfigurationError(f"SASL needs user name and password; give {missing} too", option=missing)
         if self.sasl and self.username is None:
             raise ConfigurationError(f"sasl={self.sasl} needs a user name and a password", option="username")
-        for name in ("tls_ca", "tls_cert", "tls_key", "tls_key_password"):
-            if getattr(self, name) is not None and not self.tls:
-                raise ConfigurationError(f"{name} is given, but tls is off; add tls=true", option=name)
+        check_tls(self)
         if self.delivery == "exactly-once" and self.acks != "all":
             raise ConfigurationError(
                 f"acks={self.acks} may lose messages; delivery=exactly-once needs acks=all", option="acks"
@@ -94,6 +93,11 @@ class ConfluentOptions:
             raise ConfigurationError(
                 f"expected 1024 to max_request_size ({self.max_request_size}) bytes", option="batch_size"
             )
+        if self.client:
+            # Which properties there are, only librdkafka knows.
+            from mbframework_confluent.settings import producer_settings
+
+            producer_settings(self)
 
     @property
     def record_batch(self) -> int:

@@ -21,6 +21,8 @@ _QUIET_S = 60.0
 _UNASKED = ("CONFWARN", "FATAL", "TXNERR")
 #: In the text of a failed TLS handshake.
 _CERTIFICATE = ("certificate", "hostname mismatch", "ip address mismatch")
+#: In what OpenSSL says; librdkafka passes it on as an error of TLS, or of the connection, as it happens to notice.
+_OPENSSL = "SSL routines"
 
 
 class Listener:
@@ -51,7 +53,9 @@ class Listener:
         answer = answer_to(error)
         if isinstance(answer, Blocked):
             self.refusal = answer
-        elif error.code() == KafkaError._SSL and any(word in text.lower() for word in _CERTIFICATE):
+        elif (error.code() == KafkaError._SSL or _OPENSSL in text) and any(
+            word in text.lower() for word in _CERTIFICATE
+        ):
             self.refusal = Blocked(text, KafkaError._SSL)
 
     def log(self, level: int, template: str, kind: str, *rest: object) -> None:

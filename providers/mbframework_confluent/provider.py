@@ -25,6 +25,7 @@ from confluent_kafka import KafkaError, KafkaException
 from mbframework.deadline import Deadline
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
+from mbframework.plugins.tls import tls_fact, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_confluent import ConfluentOptions
 from mbframework_confluent.connection import Connection, NotKnown
@@ -84,8 +85,7 @@ class ConfluentProvider(Provider):
         self._context = context
         self._closed.clear()
         self._record_batch = self._options.record_batch
-        if self._options.tls and not self._options.tls_verify:
-            context.logger.warning("confluent: tls_verify=false: the broker's certificate is not checked")
+        warn_unverified(self._options, "confluent", context.logger)
         with self._using():
             # Unlike a batch, this is nothing to wait for once the buffer closes.
             self._connect(Deadline(self._opening_s, self._closed, context.stopping))
@@ -159,14 +159,13 @@ class ConfluentProvider(Provider):
             raise self._not_reached(connection)
         self._connection = connection
         self._cluster_id = cluster_id
-        tls = ("on" if self._options.tls_verify else "on, not verified") if self._options.tls else "off"
         self._facts = {
             "path": "produce()",
             "client": f"confluent-kafka {confluent_kafka.version()}",
             "librdkafka": confluent_kafka.libversion()[0],
             "cluster": cluster_id,
             "max_request_size": f"{self._options.max_request_size} bytes",
-            "security": f"tls {tls}, sasl {self._settings.get('sasl.mechanism', 'off')}",
+            "security": f"{tls_fact(self._options)}, sasl {self._settings.get('sasl.mechanism', 'off')}",
         }
         return connection
 

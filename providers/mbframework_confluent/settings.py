@@ -5,6 +5,7 @@ What is set here and may not be overridden is what the provider's promises rest 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer
@@ -106,7 +107,7 @@ def producer_settings(options: ConfluentOptions) -> dict[str, Any]:
     elif "max.in.flight" not in settings:
         # Without sequence numbers a retry overtakes what was sent after it.
         settings.setdefault("max.in.flight.requests.per.connection", 1)
-    _try_out(settings)
+    _try_out(settings, options.client)
     return settings
 
 
@@ -152,7 +153,7 @@ def _client_option(name: str, value: object) -> object:
     if name in _OURS or name in _FIXED:
         option = f"client.{name}"
         instead = f"use {_OURS[name]}" if name in _OURS else "delivery and order rest on it, so it cannot be set"
-        raise ConfigurationError(f"provider 'confluent': option {option!r}: {instead}", option=option)
+        raise ConfigurationError(instead, option=option)
     return value
 
 
@@ -163,7 +164,7 @@ class _Nobody:
         """Nothing."""
 
 
-def _try_out(settings: dict[str, Any]) -> None:
+def _try_out(settings: dict[str, Any], client: Mapping[str, object]) -> None:
     """Only librdkafka itself knows its properties and their values: let it look at them, without brokers."""
     if any(map(callable, settings.values())):
         # It would be called at once, for credentials.
@@ -173,7 +174,9 @@ def _try_out(settings: dict[str, Any]) -> None:
         Producer({**offline, "logger": _Nobody()}).close()
     except (KafkaException, TypeError, ValueError) as error:
         said = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+        named = next((f"client.{name}" for name in client if f'"{name}"' in said or f"`{name}`" in said), None)
         raise ConfigurationError(
-            f"provider 'confluent': librdkafka refuses these options: {said.strip()}; its properties are listed in"
-            " librdkafka's CONFIGURATION.md"
+            f"librdkafka refuses {'it' if named else 'these options'}: {said.strip()}; its properties are listed in"
+            " librdkafka's CONFIGURATION.md",
+            option=named,
         ) from error

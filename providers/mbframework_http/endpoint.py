@@ -17,6 +17,7 @@ import httpx
 
 from mbframework.deadline import Deadline
 from mbframework.errors import ConfigurationError, ProviderUnusable
+from mbframework.plugins.tls import tls_context
 from mbframework_http import HttpOptions
 from mbframework_http.network import Network
 from mbframework_http.verdict import Answer
@@ -182,25 +183,7 @@ def _origin(options: HttpOptions) -> httpx.URL:
 
 def _security(options: HttpOptions) -> ssl.SSLContext | None:
     """:raises ConfigurationError: a file of the TLS options cannot be used."""
-    if options.scheme != "https":
-        return None
-    where = ("tls_ca", options.tls_ca)
-    try:
-        context = ssl.create_default_context(cafile=options.tls_ca)
-        if options.tls_cert is not None:
-            where = ("tls_cert", options.tls_cert)
-            # A password of "" rather than None: OpenSSL must not ask for it on the terminal.
-            context.load_cert_chain(options.tls_cert, options.tls_key, options.tls_key_password or "")
-    except OSError as error:
-        raise ConfigurationError(
-            f"provider 'http': option {where[0]!r}: {where[1]!r} cannot be used: {error.strerror or error}; expected a"
-            " PEM file",
-            option=where[0],
-        ) from error
-    if not options.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return tls_context(options, "http") if options.scheme == "https" else None
 
 
 def _proxy(options: HttpOptions) -> SplitResult | None:

@@ -222,12 +222,13 @@ class Connection:
         return sorted(self._cluster.available_partitions_for_topic(topic) or ())
 
     def refresh(self, timeout: float) -> bool:
-        """Ask for metadata; whether the cluster answered within ``timeout`` seconds."""
+        """Ask for metadata; whether the cluster answered within ``timeout`` seconds, be it that a topic is unknown."""
         done = threading.Event()
         future = self._cluster.request_update()
         future.add_both(lambda _: done.set())
         self.producer._sender.wakeup()
-        return done.wait(timeout) and bool(future.succeeded())
+        # Where one topic alone was asked for, what the cluster says of that topic is the future's error.
+        return done.wait(timeout) and isinstance(future.exception, (type(None), kafka_errors.BrokerResponseError))
 
     def largest_batch(self, topic: str, left: Left) -> int | None:
         """The topic's ``max.message.bytes``, of a record batch; asked once. None where the cluster does not tell us."""

@@ -27,6 +27,7 @@ from kafka.util import ensure_valid_topic_name
 from mbframework.deadline import Deadline
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
+from mbframework.plugins.tls import tls_fact, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_kafka import KafkaOptions, bulk
 from mbframework_kafka.connection import Connection
@@ -75,8 +76,7 @@ class KafkaProvider(Provider):
         self._closed.clear()
         self._told = ""
         self._learned.clear()
-        if self._options.tls and not self._options.tls_verify:
-            context.logger.warning("kafka: tls_verify=false: the broker's certificate is not checked")
+        warn_unverified(self._options, "kafka", context.logger)
         # Unlike a batch, this is nothing to wait for once the buffer closes.
         self._connect(Deadline(self._opening_s, self._closed, context.stopping))
 
@@ -136,14 +136,13 @@ class KafkaProvider(Provider):
             raise SendFailed("closed while connecting to Kafka", provider="kafka")
         self._cluster_id = connection.cluster_id
         self._delivery = self._path(connection)
-        tls = ("on" if self._options.tls_verify else "on, not verified") if self._options.tls else "off"
         self._facts = {
             "path": self._delivery.path,
             "client": f"kafka-python {kafka.__version__}",
             "cluster": connection.cluster_id,
             "broker": connection.version,
             "max_request_size": f"{self._options.max_request_size} bytes",
-            "security": f"tls {tls}, sasl {self._settings.get('sasl_mechanism', 'off')}",
+            "security": f"{tls_fact(self._options)}, sasl {self._settings.get('sasl_mechanism', 'off')}",
         }
         return connection
 

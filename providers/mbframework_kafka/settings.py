@@ -6,13 +6,14 @@ What is set here and may not be overridden is what the provider's promises rest 
 from __future__ import annotations
 
 import difflib
-import ssl
+from collections.abc import Mapping
 from typing import Any
 
 from kafka import KafkaProducer
 from kafka.codec import has_lz4, has_snappy, has_zstd
 
 from mbframework.errors import ConfigurationError, MissingRequirement
+from mbframework.plugins.tls import tls_context
 from mbframework_kafka import KafkaOptions
 
 #: KafkaProducer blocks at most this long, in milliseconds, where it waits for metadata: we wait in a loop of our own.
@@ -107,28 +108,14 @@ def _security(options: KafkaOptions) -> dict[str, Any]:
         settings["sasl_plain_username"] = options.username
         settings["sasl_plain_password"] = options.password
     if options.tls:
-        settings["ssl_context"] = _tls_context(options)
+        settings["ssl_context"] = tls_context(options, "kafka")
     return settings
 
 
-def _tls_context(options: KafkaOptions) -> ssl.SSLContext:
-    where = ("tls_ca", options.tls_ca)
-    try:
-        context = ssl.create_default_context(cafile=options.tls_ca)
-        if options.tls_cert is not None:
-            where = ("tls_cert", options.tls_cert)
-            # A password of "" rather than None: OpenSSL must not ask for it on the terminal.
-            context.load_cert_chain(options.tls_cert, options.tls_key, options.tls_key_password or "")
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigurationError(
-            f"provider 'kafka': option {where[0]!r}: {where[1]!r} cannot be used: {reason}; expected a PEM file",
-            option=where[0],
-        ) from error
-    if not options.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+def check_client(client: Mapping[str, object]) -> None:
+    """:raises ConfigurationError: a client option is unknown, wrong or not for users."""
+    for name, value in client.items():
+        _client_option(name, value)
 
 
 def _client_option(name: str, value: object) -> object:
@@ -137,29 +124,27 @@ def _client_option(name: str, value: object) -> object:
     option = f"client.{name}"
     if name in _OURS or name in _FIXED:
         instead = f"use {_OURS[name]}" if name in _OURS else "delivery and order rest on it, so it cannot be set"
-        raise ConfigurationError(f"provider 'kafka': option {option!r}: {instead}", option=option)
+        raise ConfigurationError(instead, option=option)
     if name not in defaults:
         near = difflib.get_close_matches(name, defaults, 1)
         hint = f"; did you mean {'client.' + near[0]!r}?" if near else ""
-        raise ConfigurationError(f"provider 'kafka': KafkaProducer has no option {name!r}{hint}", option=option)
+        raise ConfigurationError(f"KafkaProducer has no option {name!r}{hint}", option=option)
     if not isinstance(value, str):
         return value
     default = defaults[name]
     if isinstance(default, bool):
         if value.lower() not in ("true", "false"):
-            raise ConfigurationError(f"provider 'kafka': option {option!r}: expected true or false", option=option)
+            raise ConfigurationError("expected true or false", option=option)
         return value.lower() == "true"
     # Where the library's default is None or infinite, a number is one and other text stays text.
     kinds: tuple[type, ...] = (int, str) if default is None else (int, float) if name == "retries" else (type(default),)
     for kind in kinds:
         if kind not in _PLAIN_KINDS:
             raise ConfigurationError(
-                f"provider 'kafka': option {option!r} takes a {kind.__name__}, which a URL cannot hold; give the"
-                " options as a mapping",
-                option=option,
+                f"it is a {kind.__name__}, which a URL cannot hold; give the options as a mapping", option=option
             )
         try:
             return kind(value)
         except ValueError:
             continue
-    raise ConfigurationError(f"provider 'kafka': option {option!r}: expected {_PLAIN_KINDS[kinds[0]]}", option=option)
+    raise ConfigurationError(f"expected {_PLAIN_KINDS[kinds[0]]}", option=option)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mbframework.errors import ConfigurationError
 from mbframework.plugins import ProviderType, hookimpl, option
+from mbframework.plugins.tls import check_tls
 
 if TYPE_CHECKING:
     from mbframework.provider import Provider
@@ -47,9 +48,7 @@ class MqttOptions:
             raise ConfigurationError("a password needs a user name", option="username")
         if "#" in self.prefix or "+" in self.prefix:
             raise ConfigurationError("expected no wildcards (# and +): they are for subscribers", option="prefix")
-        for name in ("tls_ca", "tls_cert", "tls_key", "tls_key_password"):
-            if getattr(self, name) is not None and not self.tls:
-                raise ConfigurationError(f"{name} is given, but tls is off; add tls=true", option=name)
+        check_tls(self)
         for name in ("connect_timeout", "timeout"):
             if getattr(self, name) <= 0:
                 raise ConfigurationError("expected more than 0 seconds", option=name)

@@ -24,7 +24,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from mbframework.deadline import Deadline
-from mbframework.errors import ConfigurationError
+from mbframework.plugins.tls import tls_context
+from mbframework.plugins.url import with_port
 from mbframework_mqtt import MqttOptions
 from mbframework_mqtt.faults import Broken
 from mbframework_mqtt.message import Property
@@ -47,33 +48,14 @@ class Listener:
 def places(options: MqttOptions) -> list[str]:
     """The brokers with their ports."""
     port = _PORT_TLS if options.tls else _PORT
-    return [host if _has_port(host) else f"{host}:{port}" for host in options.hosts]
+    return [with_port(host, port) for host in options.hosts]
 
 
-def _has_port(host: str) -> bool:
-    return host.rpartition(":")[2].isdigit() and not (host.startswith("[") and host.endswith("]"))
-
-
-def tls_context(options: MqttOptions) -> ssl.SSLContext | None:
+def secured(options: MqttOptions) -> ssl.SSLContext | None:
     """None where TLS is off. :raises ConfigurationError: a file cannot be used."""
     if not options.tls:
         return None
-    where = ("tls_ca", options.tls_ca)
-    try:
-        context = ssl.create_default_context(cafile=options.tls_ca)
-        if options.tls_cert is not None:
-            where = ("tls_cert", options.tls_cert)
-            # A password of "" rather than None: OpenSSL must not ask for it on the terminal.
-            context.load_cert_chain(options.tls_cert, options.tls_key, options.tls_key_password or "")
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigurationError(
-            f"provider 'mqtt': option {where[0]!r}: {where[1]!r} cannot be used: {reason}; expected a PEM file",
-            option=where[0],
-        ) from error
-    if not options.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    context = tls_context(options, "mqtt")
     context.sslsocket_class = _Socket
     return context
 
@@ -115,7 +97,7 @@ class Link:
         self._client.max_inflight_messages = 0
         if options.username is not None:
             self._client.username_pw_set(options.username, options.password)
-        if (context := tls_context(options)) is not None:
+        if (context := secured(options)) is not None:
             self._client.tls_set_context(context)
             self._client.tls_insecure_set(not options.tls_verify)
         self._client.on_connect = self._on_connect

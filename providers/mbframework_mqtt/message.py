@@ -32,10 +32,8 @@ _BASE64, _NONE = ";base64", ";null"
 #: Bytes of a topic, a name and a value, each.
 LONGEST = 65535
 #: What brokers take for a mistake in a text: control characters and code points that are no characters.
-_NO_TEXT = re.compile(
-    "[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef%s]"
-    % "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
-)
+_NOT_CHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+_NO_TEXT = re.compile(f"[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef{_NOT_CHARACTERS}]")
 
 
 class Content(NamedTuple):

@@ -20,10 +20,11 @@ from threading import Event, Lock
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
+from mbframework.plugins.tls import tls_fact, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_mqtt import MqttOptions
 from mbframework_mqtt.faults import Broken, translate
-from mbframework_mqtt.link import Link, places, tls_context
+from mbframework_mqtt.link import Link, places, secured
 from mbframework_mqtt.sending import Sending
 
 #: What a packet has beside the message, generously: our own user properties among it.
@@ -37,7 +38,7 @@ class MqttProvider(Provider):
     """
 
     def __init__(self, options: MqttOptions) -> None:
-        tls_context(options)
+        secured(options)
         self._options = options
         self._context = Context(buffer_id="0" * 32, lane="", run=b"\0" * 16)
         self._link: Link | None = None
@@ -57,18 +58,16 @@ class MqttProvider(Provider):
         self._closed.clear()
         with self._in_use():
             self._drop()
-            if self._options.tls and not self._options.tls_verify:
-                context.logger.warning("mqtt: tls_verify=false: the broker's certificate is not checked")
+            warn_unverified(self._options, "mqtt", context.logger)
             self._connected()
 
     def describe(self) -> Mapping[str, str]:
-        tls = ("on" if self._options.tls_verify else "on, not verified") if self._options.tls else "off"
         return {
             "client": f"paho-mqtt {version('paho-mqtt')}",
             "protocol": f"MQTT 5, QoS {self._options.qos}",
             "window": f"{self._link.window if self._link is not None else self._options.window} messages",
             "client id": self._client_id,
-            "security": f"tls {tls}",
+            "security": tls_fact(self._options),
         }
 
     def idle(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mbframework.errors import ConfigurationError
 from mbframework.plugins import ProviderType, hookimpl, option
+from mbframework.plugins.tls import check_tls
 
 if TYPE_CHECKING:
     from mbframework.provider import Provider
@@ -70,9 +71,9 @@ class NatsOptions:
         ways = ("username", "token", "nkey", "credentials")
         if len(given := [name for name in ways if getattr(self, name) is not None]) > 1:
             raise ConfigurationError(f"only one of {' and '.join(given)} can be used", option=given[1])
-        for name in ("tls_first", "tls_ca", "tls_cert", "tls_key", "tls_key_password"):
-            if getattr(self, name) and not self.tls:
-                raise ConfigurationError(f"{name} is given, but tls is off; add tls=true", option=name)
+        check_tls(self)
+        if self.tls_first and not self.tls:
+            raise ConfigurationError("tls_first is given, but tls is off; add tls=true", option="tls_first")
         if self.look_back < 0:
             raise ConfigurationError("expected 0 or more", option="look_back")
         for name in ("connect_timeout", "timeout"):

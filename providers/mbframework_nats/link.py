@@ -31,6 +31,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
 from mbframework.errors import ConfigurationError, ProviderUnusable
+from mbframework.plugins.url import with_port
 from mbframework_nats import NatsOptions
 from mbframework_nats.faults import Denied, Lost
 
@@ -46,33 +47,7 @@ LONG_S = 3600
 
 def places(options: NatsOptions) -> list[str]:
     """The hosts with their ports."""
-    return [host if _has_port(host) else f"{host}:{_PORT}" for host in options.hosts]
-
-
-def _has_port(host: str) -> bool:
-    return host.rpartition(":")[2].isdigit() and not (host.startswith("[") and host.endswith("]"))
-
-
-def tls_context(options: NatsOptions) -> ssl.SSLContext | None:
-    """What TLS needs; None where it is off.
-
-    :raises ConfigurationError: a file cannot be used.
-    """
-    if not options.tls:
-        return None
-    where = ("tls_ca", options.tls_ca)
-    try:
-        context = ssl.create_default_context(cafile=options.tls_ca)
-        if options.tls_cert is not None:
-            where = ("tls_cert", options.tls_cert)
-            # A password of "" rather than None: OpenSSL must not ask for it on the terminal.
-            context.load_cert_chain(options.tls_cert, options.tls_key, options.tls_key_password or "")
-    except OSError as error:
-        raise _unusable(*where, f"{error.strerror or error}; expected a PEM file") from error
-    if not options.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return [with_port(host, _PORT) for host in options.hosts]
 
 
 def check_keys(options: NatsOptions) -> None:

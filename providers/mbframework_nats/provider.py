@@ -33,13 +33,14 @@ from nats.js.errors import APIError
 from mbframework.errors import MessageBufferError, ProviderUnusable, SendFailed
 from mbframework.fence import Fence
 from mbframework.message import Batch, Position
+from mbframework.plugins.tls import tls_context, tls_fact, warn_unverified
 from mbframework.printable import printable
 from mbframework.provider import Context, Provider
 from mbframework_nats import NatsOptions, stream
 from mbframework_nats.delivery import Refused, publish
 from mbframework_nats.entry import Identity, Press
 from mbframework_nats.faults import NOT_BEHIND, OTHER_STREAM, TOO_LARGE, UNDER_WAY, Denied, Lost, translate
-from mbframework_nats.link import Answer, Link, check_keys, places, tls_context
+from mbframework_nats.link import Answer, Link, check_keys, places
 from mbframework_nats.pace import Pace
 
 _T = TypeVar("_T")
@@ -59,7 +60,7 @@ class NatsProvider(Provider):
 
     def __init__(self, options: NatsOptions) -> None:
         check_keys(options)
-        self._tls = tls_context(options)
+        self._tls = tls_context(options, "nats") if options.tls else None
         self._options = options
         self._context = Context(buffer_id="0" * 32, lane="", run=b"\0" * 16)
         self._identity = Identity("0" * 32, "")
@@ -89,8 +90,7 @@ class NatsProvider(Provider):
         self._closed.clear()
         with self._in_use():
             self._drop()
-            if self._options.tls and not self._options.tls_verify:
-                context.logger.warning("nats: tls_verify=false: the server's certificate is not checked")
+            warn_unverified(self._options, "nats", context.logger)
             self._fence.read(None)
             self._seen = self._reached = 0
             link, info = self._connect()
@@ -198,13 +198,12 @@ class NatsProvider(Provider):
             most = min(most, info.config.max_msg_size or 0)
         self._most = most
         self.max_message_bytes = max(1, most - _OVERHEAD)
-        tls = ("on" if self._options.tls_verify else "on, not verified") if self._options.tls else "off"
         self._facts = {
             "client": f"nats-py {nats.aio.client.__version__}",
             "server": str(link.facts.get("version", "unknown")),
             "stream": stream.facts(info),
             "largest": f"{most} bytes with headers",
-            "security": f"tls {tls}",
+            "security": tls_fact(self._options),
         }
         return info
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mbframework.errors import ConfigurationError
 from mbframework.plugins import ProviderType, hookimpl, option
+from mbframework.plugins.tls import check_tls
 from mbframework_postgres.schema import check_table
 
 if TYPE_CHECKING:
@@ -59,9 +60,7 @@ class PostgresOptions:
             raise ConfigurationError("expected an absolute path to a folder", option="socket")
         if "/" in self.database.removeprefix("/"):
             raise ConfigurationError("expected a database's name after the host", option="database")
-        for name in ("tls_ca", "tls_cert", "tls_key", "tls_key_password"):
-            if getattr(self, name) is not None and not self.tls:
-                raise ConfigurationError(f"{name} is given, but tls is off; add tls=true", option=name)
+        check_tls(self)
         if (self.tls_cert is None) != (self.tls_key is None):
             missing = "tls_cert" if self.tls_cert is None else "tls_key"
             raise ConfigurationError(f"a certificate and its key belong together; give {missing} too", option=missing)

@@ -26,6 +26,7 @@ import psycopg
 from mbframework.errors import MessageBufferError, ProviderUnusable, SendFailed
 from mbframework.fence import Fence
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Position, unpack_headers
+from mbframework.plugins.tls import warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_postgres import PostgresOptions, schema
 from mbframework_postgres.faults import is_refusal, reason, translate, translate_connection
@@ -75,8 +76,7 @@ class PostgresProvider(Provider):
     def open(self, context: Context) -> None:
         self._context = context
         self._closed.clear()
-        if self._options.tls and not self._options.tls_verify:
-            context.logger.warning("postgres: tls_verify=false: the server's certificate is not checked")
+        warn_unverified(self._options, "postgres", context.logger)
         with self._in_use():
             self._drop()
             session = self._connected()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mbframework.errors import ConfigurationError
 from mbframework.plugins import ProviderType, hookimpl, option
+from mbframework.plugins.tls import check_tls
 
 if TYPE_CHECKING:
     from mbframework.provider import Provider
@@ -51,9 +52,7 @@ class RabbitOptions:
             )
         if (self.username is None) != (self.password is None):
             raise ConfigurationError("user name and password come together", option="password")
-        for name in ("tls_ca", "tls_cert", "tls_key", "tls_key_password"):
-            if getattr(self, name) is not None and not self.tls:
-                raise ConfigurationError(f"{name} is given, but tls is off; add tls=true", option=name)
+        check_tls(self)
         for name in ("connect_timeout", "timeout"):
             if getattr(self, name) <= 0:
                 raise ConfigurationError("expected more than 0 seconds", option=name)

@@ -9,7 +9,6 @@ Threads: the sender's; :meth:`Link.interrupt` may come from any.
 from __future__ import annotations
 
 import contextlib
-import ssl
 from collections.abc import Callable, Iterable
 from threading import Event
 from typing import Any, NamedTuple
@@ -19,7 +18,8 @@ from pika import exceptions, spec
 from pika.adapters.select_connection import IOLoop, SelectConnection
 
 from mbframework.deadline import Deadline
-from mbframework.errors import ConfigurationError
+from mbframework.plugins.tls import tls_context
+from mbframework.plugins.url import with_port
 from mbframework_rabbitmq import RabbitOptions
 from mbframework_rabbitmq.faults import NoAnswer
 
@@ -87,34 +87,7 @@ class _Connection(SelectConnection):  # type: ignore[misc]  # pika comes without
 def places(options: RabbitOptions) -> list[str]:
     """The nodes with their ports."""
     port = _PORT_TLS if options.tls else _PORT
-    return [host if _has_port(host) else f"{host}:{port}" for host in options.hosts]
-
-
-def _has_port(host: str) -> bool:
-    return host.rpartition(":")[2].isdigit() and not (host.startswith("[") and host.endswith("]"))
-
-
-def tls_context(options: RabbitOptions) -> ssl.SSLContext | None:
-    """None where TLS is off. :raises ConfigurationError: a file cannot be used."""
-    if not options.tls:
-        return None
-    where = ("tls_ca", options.tls_ca)
-    try:
-        context = ssl.create_default_context(cafile=options.tls_ca)
-        if options.tls_cert is not None:
-            where = ("tls_cert", options.tls_cert)
-            # A password of "" rather than None: OpenSSL must not ask for it on the terminal.
-            context.load_cert_chain(options.tls_cert, options.tls_key, options.tls_key_password or "")
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigurationError(
-            f"provider 'rabbitmq': option {where[0]!r}: {where[1]!r} cannot be used: {reason}; expected a PEM file",
-            option=where[0],
-        ) from error
-    if not options.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return [with_port(host, port) for host in options.hosts]
 
 
 class Link:
@@ -298,7 +271,7 @@ class Link:
 def _parameters(place: str, options: RabbitOptions) -> pika.ConnectionParameters:
     host, _, port = place.rpartition(":")
     host = host.strip("[]")
-    context = tls_context(options)
+    context = tls_context(options, "rabbitmq") if options.tls else None
     return pika.ConnectionParameters(
         host=host,
         port=int(port),

@@ -24,10 +24,11 @@ from pika import exceptions
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
+from mbframework.plugins.tls import tls_context, tls_fact, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_rabbitmq import RabbitOptions
 from mbframework_rabbitmq.faults import translate
-from mbframework_rabbitmq.link import Link, places, tls_context
+from mbframework_rabbitmq.link import Link, places
 from mbframework_rabbitmq.sending import Sending
 
 
@@ -38,7 +39,8 @@ class RabbitProvider(Provider):
     """
 
     def __init__(self, options: RabbitOptions) -> None:
-        tls_context(options)
+        if options.tls:
+            tls_context(options, "rabbitmq")
         self._options = options
         self._context = Context(buffer_id="0" * 32, lane="", run=b"\0" * 16)
         self._link: Link | None = None
@@ -59,8 +61,7 @@ class RabbitProvider(Provider):
         self._closed.clear()
         with self._in_use():
             self._drop()
-            if self._options.tls and not self._options.tls_verify:
-                context.logger.warning("rabbitmq: tls_verify=false: the server's certificate is not checked")
+            warn_unverified(self._options, "rabbitmq", context.logger)
             self._describe(self._connected())
 
     def destination(self) -> str:
@@ -125,13 +126,12 @@ class RabbitProvider(Provider):
         server = link.server
         cluster, vhost = str(server.get("cluster_name", "")), self._options.vhost
         self._destination = "rabbitmq:" + hashlib.sha256(f"{cluster}\0{vhost}".encode()).hexdigest()[:32]
-        tls = ("on" if self._options.tls_verify else "on, not verified") if self._options.tls else "off"
         self._facts = {
             "client": f"pika {pika.__version__}",
             "server": f"RabbitMQ {server.get('version', 'unknown')}",
             "virtual host": vhost,
             "exchange": self._options.exchange or "the default one: topics are queues",
-            "security": f"tls {tls}",
+            "security": tls_fact(self._options),
         }
 
     def _drop(self, *, farewell: bool = False) -> None:

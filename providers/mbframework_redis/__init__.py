@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mbframework.errors import ConfigurationError
 from mbframework.plugins import ProviderType, hookimpl, option
+from mbframework.plugins.tls import check_tls
 
 if TYPE_CHECKING:
     from mbframework.provider import Provider
@@ -58,9 +59,7 @@ class RedisOptions:
             raise ConfigurationError("expected 0 or more", option="db")
         if self.username and self.password is None:
             raise ConfigurationError("a user name needs a password", option="password")
-        for name in ("tls_ca", "tls_cert", "tls_key", "tls_key_password"):
-            if getattr(self, name) is not None and not self.tls:
-                raise ConfigurationError(f"{name} is given, but tls is off; add tls=true", option=name)
+        check_tls(self)
         if self.tls and not self.hosts:
             raise ConfigurationError("a unix socket has no TLS; leave tls out", option="tls")
         for name in ("maxlen", "replicas"):

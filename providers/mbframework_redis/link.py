@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
-from mbframework.errors import ConfigurationError
+from mbframework.plugins.url import with_port
 from mbframework_redis import RedisOptions
 from mbframework_redis.entry import SCRIPT
 
@@ -34,30 +33,7 @@ Refused = exceptions.ResponseError
 
 def places(options: RedisOptions) -> list[str]:
     """The hosts with their ports, or the path of the unix socket."""
-    return [host if _has_port(host) else f"{host}:{_PORT}" for host in options.hosts] or [options.path]
-
-
-def _has_port(host: str) -> bool:
-    return host.rpartition(":")[2].isdigit() and not (host.startswith("[") and host.endswith("]"))
-
-
-def check_certificates(options: RedisOptions) -> None:
-    """:raises ConfigurationError: a file of the TLS options cannot be used."""
-    if not options.tls:
-        return
-    where = ("tls_ca", options.tls_ca)
-    try:
-        context = ssl.create_default_context(cafile=options.tls_ca)
-        if options.tls_cert is not None:
-            where = ("tls_cert", options.tls_cert)
-            # A password of "" rather than None: OpenSSL must not ask for it on the terminal.
-            context.load_cert_chain(options.tls_cert, options.tls_key, options.tls_key_password or "")
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigurationError(
-            f"provider 'redis': option {where[0]!r}: {where[1]!r} cannot be used: {reason}; expected a PEM file",
-            option=where[0],
-        ) from error
+    return [with_port(host, _PORT) for host in options.hosts] or [options.path]
 
 
 class Link:

@@ -25,10 +25,11 @@ from redis import exceptions
 from mbframework.errors import MessageBufferError, ProviderUnusable, SendFailed
 from mbframework.fence import Fence
 from mbframework.message import Batch, Position
+from mbframework.plugins.tls import tls_context, tls_fact, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_redis import RedisOptions, entry
 from mbframework_redis.faults import translate, word
-from mbframework_redis.link import Link, check_certificates, places
+from mbframework_redis.link import Link, places
 
 #: Messages, and bytes unless one message alone has more, that one call of the script adds: Redis serves nobody else
 #: while it runs.
@@ -55,7 +56,8 @@ class RedisProvider(Provider):
     """
 
     def __init__(self, options: RedisOptions) -> None:
-        check_certificates(options)
+        if options.tls:
+            tls_context(options, "redis")
         self._options = options
         self._context = Context(buffer_id="0" * 32, lane="", run=b"\0" * 16)
         self._link: Link | None = None
@@ -80,8 +82,7 @@ class RedisProvider(Provider):
 
     def _open(self, context: Context) -> None:
         self._drop()
-        if self._options.tls and not self._options.tls_verify:
-            context.logger.warning("redis: tls_verify=false: the server's certificate is not checked")
+        warn_unverified(self._options, "redis", context.logger)
         link = self._connected()
         try:
             self._look_around(link)
@@ -174,13 +175,12 @@ class RedisProvider(Provider):
             key = self._key("id")
             link.ask("SET", key, secrets.token_hex(16), "NX")
             self._destination = f"redis:{link.ask('GET', key).decode(errors='replace')}"
-        tls = ("on" if self._options.tls_verify else "on, not verified") if self._options.tls else "off"
         self._facts = {
             "client": f"redis-py {redis.__version__}",
             "server": f"{found.get('redis_version', 'unknown')}, {kept}",
             "database": str(self._options.database),
             "eviction": found.get("maxmemory_policy", "unknown"),
-            "security": f"tls {tls}",
+            "security": tls_fact(self._options),
         }
 
     def _stored(self, link: Link) -> Position | None:
