@@ -74,6 +74,7 @@ def accounts_of(known: Survey, *, running: bool = True) -> Accounts:
         spooled -= pending
     lost_live = top.lost_live if top else 0
     lost_linger = top.lost_linger if top else 0
+    returned = slot.returned + (top.returned if top else 0)
     unspooled = known.lost_unspooled
     # Without a head the writer's own count is gone: what left and what is here is what is known.
     accepted = slot.exits + spooled
@@ -96,7 +97,7 @@ def accounts_of(known: Survey, *, running: bool = True) -> Accounts:
         lost_live=lost_live + (0 if running or not live else unspooled),
         lost_linger=lost_linger + (0 if running or live else unspooled),
         lost_disk=slot.lost,
-        returned=slot.returned,
+        returned=returned,
         spooled=spooled,
         in_memory=unspooled if running else 0,
     )

@@ -77,7 +77,7 @@ class Narrator:
             extra = {name: marks.count(name) for name in ("delivered", "expired", "dead")} if ahead else {}
             pending = ledger.outlook(lane.flight_spilled)
             flight = ledger.flight
-            lost_disk, returned = slot.lost, slot.returned
+            lost_disk, returned = slot.lost, slot.returned + top.returned
             used = sum(segment.size for segment in lane.spool.segments)
             counts: dict[str, Any] = {
                 "accepted": lane.accepted,

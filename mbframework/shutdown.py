@@ -170,7 +170,7 @@ class Shutdown:
                     # A backlog that another mode left lies in front of them: the seek cannot pass them, so a kill
                     # from here on would count them again. The head can, in one store.
                     slot = lane.head.slot
-                    slot.lost_live += len(rest.marks)
+                    slot.returned += len(rest.marks)
                     slot.run_first = rest.end
                     self._attempt(lane.publish_head)
                     for watcher in ledger.watchers:

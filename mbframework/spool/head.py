@@ -12,7 +12,7 @@ One slot, 512 bytes (little-endian)::
      16  16s buffer id, 16s run id, 16s boot id   192  u64 boot-time ns, lane epoch
      64  u64 next, reserved_until,                208  u32 flags, u32 incompatible features
          first of this run, ordinal               216  32s fingerprint of the destination
-     96  u64 synced segment, offset, sequence     248  zeros
+     96  u64 synced segment, offset, sequence     248  u64 returned, zeros
     120  u64 checkpoint segment, offset, sequence 508  u32 CRC of the 508 bytes before
 
 Live page, at LIVE_PAGE of the file::
@@ -58,7 +58,8 @@ class HeadSlot:
     ``next``, ``reserved_until`` (synced before any sequence from it on is given out), ``run_first``,
     ``synced_sequence``, ``checkpoint_sequence`` and ``floor`` are sequences; ``synced_segment`` and
     ``checkpoint_segment`` are the first sequences of segments, and the offsets beside them bytes; ``ordinal``
-    and ``floor_ordinal`` count spooled messages; ``lost_live``, ``lost_linger`` and ``accepted`` are accounts.
+    and ``floor_ordinal`` count spooled messages; ``lost_live``, ``lost_linger``, ``accepted`` and ``returned`` (what the
+    seek, with a backlog in front, could not pass) are accounts.
     ``flags`` is CLEAN, LIVE or both; ``destination`` the fingerprint of the provider's destination, zeros: unknown.
     """
 
@@ -87,6 +88,7 @@ class HeadSlot:
     flags: int = 0
     incompatible: int = 0
     destination: bytes = bytes(FINGERPRINT_SIZE)
+    returned: int = 0
 
     def pack(self) -> bytes:
         """The slot's 512 bytes.
@@ -96,7 +98,7 @@ class HeadSlot:
         return _SLOT.pack(self)
 
 
-_SLOT = SlotFormat(HeadSlot, HEAD_MAGIC, "the head", "Q 16s16s16s 15Q q2Q2I 32s 260x")
+_SLOT = SlotFormat(HeadSlot, HEAD_MAGIC, "the head", "Q 16s16s16s 15Q q2Q2I 32s Q 252x")
 
 
 @dataclass(slots=True)

@@ -101,6 +101,7 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
     lost = known.lost_unspooled
     lost_live = (old.lost_live if old else 0) + (lost if old and old.flags & head.LIVE else 0)
     lost_linger = (old.lost_linger if old else 0) + (0 if old and old.flags & head.LIVE else lost)
+    returned = old.returned if old else 0
     if lost:
         notes.append(f"{lost} accepted messages were not yet on disk: they may have arrived")
     settled = known.seek.next if known.seek else 0
@@ -128,7 +129,8 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
         position = _lost_seek(known, buffer_id, run, next_, ordinal)
         if known.segments or (old is not None and old.accepted):
             notes.append("the seek was unreadable: delivery begins at the oldest segment, repeats are possible")
-    accepted = position.exits + lost_live + lost_linger + max(0, ordinal - position.ordinal - position.settled)
+    left = position.exits + lost_live + lost_linger + returned
+    accepted = left + max(0, ordinal - position.ordinal - position.settled)
     slot = HeadSlot(
         generation=(old.generation if old else 0) + 1,
         buffer_id=buffer_id,
@@ -148,6 +150,7 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
         boot_ns=files.boot_ns(),
         epoch=(old.epoch if old else 0) + 1,
         destination=old.destination if old else bytes(head.FINGERPRINT_SIZE),
+        returned=returned,
     )
     end = known.spool_end or min(settled or next_, next_)
     return Recovered(
@@ -282,7 +285,7 @@ def check_counts(known: Survey, directory: str) -> None:
         counts += [slot.generation, slot.epoch]
     if top is not None:
         counts += [top.next, top.reserved_until, top.ordinal, top.accepted, top.lost_live, top.lost_linger]
-        counts += [top.floor, top.floor_ordinal, top.generation, top.epoch]
+        counts += [top.returned, top.floor, top.floor_ordinal, top.generation, top.epoch]
     if max(counts, default=0) >= FARTHEST:
         raise UnsupportedFormat(
             f"{directory} counts up to {max(counts)}, which no lane can have reached: somebody has written its files; "
@@ -333,7 +336,7 @@ def _lost_seek(known: Survey, buffer_id: bytes, run: bytes, next_: int, ordinal:
     else:
         begin, begin_ordinal = next_, ordinal
     resident = ordinal - begin_ordinal
-    known_lost = (old.lost_live + old.lost_linger + known.lost_unspooled) if old else 0
+    known_lost = (old.lost_live + old.lost_linger + old.returned + known.lost_unspooled) if old else 0
     accepted = old.accepted + (max(0, known.live.next - old.next) if known.live else 0) if old else ordinal
     # Which account each earlier message left by is not known any more; that it left is.
     delivered = max(0, accepted - resident - known_lost)

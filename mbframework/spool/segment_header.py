@@ -80,6 +80,10 @@ class SegmentHeader:
         counts = (self.first, self.ordinal, self.previous_end, self.boot_ns, self.reserved)
         if min(counts) < 0 or max(counts) >= U64_LIMIT or not self.first:
             raise ValueError(f"first, ordinal, previous end, boot ns, reserved {counts}; expected below 2^63")
+        if self.previous_end > self.first:
+            raise ValueError(
+                f"first sequence {self.first} in front of {self.previous_end}, where the segment before ends"
+            )
         return close_record(
             _FIELDS.pack(
                 SEGMENT_MAGIC,
@@ -146,6 +150,9 @@ def unpack(buf: bytes) -> SegmentHeader | None:
             f"{SEGMENT_HEADER_SIZE} and {FIRST_FRAME}: open it with the release that wrote it"
         )
     if not salt or not first or max(first, ordinal, previous_end, boot_ns, reserved) >= U64_LIMIT:
+        return None
+    if previous_end > first:
+        # The lane would go back, over messages that the segment in front holds.
         return None
     if lane_length > MAX_LANE_NAME:
         return None

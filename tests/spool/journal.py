@@ -27,6 +27,8 @@ _HEADERS = [None, None, None, [], [("name", b"value"), ("none", None)]]
 class Journal(SimulatedDisk):
     """A disk that remembers every store, in order."""
 
+    lends = False
+
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.stores = hashlib.sha256()

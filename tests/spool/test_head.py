@@ -41,6 +41,7 @@ FIXED = HeadSlot(
     epoch=302,
     flags=head.CLEAN | head.LIVE,
     destination=bytes(range(100, 132)),
+    returned=303,
 )
 RAW = (
     bytes.fromhex(
@@ -51,10 +52,10 @@ RAW = (
         "d100000000000000d200000000000000d300000000000000d400000000000000"
         "d500000000000000d600000000000000d700000000000000feffffffffffffff"
         "2d010000000000002e0100000000000003000000000000006465666768696a6b"
-        "6c6d6e6f707172737475767778797a7b7c7d7e7f808182830000000000000000"
+        "6c6d6e6f707172737475767778797a7b7c7d7e7f808182832f01000000000000"
     )
     + bytes(252)
-    + bytes.fromhex("f7329a12")
+    + bytes.fromhex("decadf62")
 )
 LIVE = LivePage(RUN, BOOT, 401, 402, 403, 404, 405, 406)
 LIVE_RAW = bytes.fromhex(

@@ -44,7 +44,8 @@ def drain(lane: MiniLane) -> list[int]:
 def balance(lane: MiniLane) -> int:
     """Messages that are in some account, or resident."""
     slot, top = lane.ledger.slot, lane.head.slot
-    return slot.exits + top.lost_live + top.lost_linger + lane.spool.ordinal - slot.ordinal - slot.settled
+    lost = top.lost_live + top.lost_linger + top.returned
+    return slot.exits + lost + lane.spool.ordinal - slot.ordinal - slot.settled
 
 
 def unfold(seed: int) -> tuple[random.Random, int, bool]:

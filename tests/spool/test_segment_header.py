@@ -59,7 +59,7 @@ headers = st.builds(
     readonly_compatible=u32,
     compatible=u32,
     minor=st.integers(0, 65_535),
-)
+).map(lambda header: replace(header, previous_end=min(header.previous_end, header.first)))
 
 
 def edited(at: int, new: bytes) -> bytes:
@@ -70,6 +70,15 @@ def edited(at: int, new: bytes) -> bytes:
 def test_bytes_are_fixed() -> None:
     assert FIXED.pack() == RAW
     assert segment_header.unpack(RAW) == FIXED
+
+
+def test_a_lane_does_not_go_back() -> None:
+    """The segment in front ends where this one begins, or before."""
+    same = replace(FIXED, previous_end=1001)
+    assert segment_header.unpack(same.pack()) == same
+    assert segment_header.unpack(edited(88, (1002).to_bytes(8, "little"))) is None
+    with pytest.raises(ValueError, match="segment before"):
+        replace(FIXED, previous_end=1002).pack()
 
 
 @given(headers)
