@@ -87,6 +87,10 @@ class Map:
         """``count`` aligned unsigned 64-bit words at ``offset``, in the host's byte order."""
         return memoryview(self._map)[offset : offset + 8 * count].cast("Q")
 
+    def pages(self) -> memoryview | bytearray:
+        """Its memory, for the extension to store into: what stands there is in the file."""
+        return memoryview(self._map)
+
     def close(self) -> None:
         """Unmap. A map whose words are still in use stays until they are gone."""
         try:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,9 @@ class Lane(Gate):
     ) -> None:
         slot = head_file.slot
         self.files = files
+        real = getattr(files.boot_ns, "__func__", None) is _BOOT_NS
+        #: Boot-time nanoseconds, with a call less.
+        self._now: Callable[[], int] = partial(time.clock_gettime_ns, _BOOT_CLOCK) if real else files.boot_ns
         self.config = config
         self.limits = Limits.of(config)
         self.max_message = self.limits.max_message
@@ -140,7 +144,7 @@ class Lane(Gate):
         #: Whether the extension may append: not where each write has more to do than that.
         self._may_be_appended_to = spool.mapped and not (self.limits.linger_ns or self.limits.always_sync)
         if self._may_be_appended_to:
-            clock = _BOOT_CLOCK if getattr(files.boot_ns, "__func__", None) is _BOOT_NS else files.boot_ns
+            clock = _BOOT_CLOCK if real else files.boot_ns
             self.arm(spool, lock, clock, self._frame_bytes, FRAME_COUNT, FRAME_OVERHEAD)
 
     # ---- acceptance: any thread, without the lock
@@ -269,7 +273,7 @@ class Lane(Gate):
     # ---- with the lock held
 
     def _accept(self, item: Item, raw_topic: bytes, size: int) -> int:
-        now = self.files.boot_ns()
+        now = self._now()
         words = self.head.words
         self.accepted_bytes += size
         if self.live:
@@ -359,9 +363,8 @@ class Lane(Gate):
             words[SEGMENT] = active.segment.first
             map_ = active.file.map
             if self._may_be_appended_to and map_ is not None:
-                # A simulated disk has no memory, but functions that store.
-                pages = map_.words(0, active.file.size // 8) if isinstance(words, memoryview) else None
-                self.spool.attach(pages, words, active.file.store)
+                # A simulated disk may have no memory, but functions that store.
+                self.spool.attach(map_.pages(), words, active.file.store)
         self.chores.set()
 
     def _sequence(self) -> int:

@@ -3,12 +3,16 @@
 Promises
 --------
 - It does what POSIX promises and no more. A file keeps, when the power goes, what its last successful sync saw; of
-  every later store, sector by sector, any state that the sector ever had. Names keep what the last sync of their
+  every later store, sector by sector, any state that the sector ever had; in some mixtures the front of one such state
+  and the back of another, since not every device stores a sector at once. Names keep what the last sync of their
   directory saw; of the later changes any that do not rest on one that was lost. A rename is done or not done.
 - A sync that failed takes what it was to write for clean, as Linux does: a later sync that succeeds says nothing of it.
 - A process that is killed leaves everything that it had stored, and none of its locks and descriptors.
 - Each call that changes something, and each store into a map, asks ``watch`` first: there a test looks at what a stop
   would leave, stops the process, or lets somebody else do something.
+- The extension in C stores into memory, as on a real disk. What it has stored is found by comparing, and done again on
+  the disk piece by piece, in the order that ``native/tip.h`` promises: see :meth:`SimulatedDisk.take_in`. Whatever else
+  it stored anywhere is an AssertionError.
 - It is deterministic: time passes with the calls, ids come from the seed.
 
 A store into a map beyond the end of its file is what it is on a real one, the end of the process: an AssertionError.
@@ -23,12 +27,16 @@ import os
 import random
 import stat
 import threading
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from mbframework.files import Files, Map
+from mbframework.spool import frame, layout
+from mbframework.spool.headfile import NEXT, TAIL
 from tests.faulty_files import Killed
 
 PAGE = 4096
@@ -60,6 +68,8 @@ class Inode:
     #: So many of the changes were to be written by a sync that failed.
     given_up: int = 0
     links: int = 0
+    #: What the extension stores into, while it may.
+    memory: bytearray | None = None
     names: dict[str, int] = field(default_factory=dict)
     kept_names: dict[str, int] = field(default_factory=dict)
     namings: list[Naming] = field(default_factory=list)
@@ -73,7 +83,8 @@ class Inode:
     def copy(self) -> Inode:
         return Inode(
             self.number, self.mode, self.size, dict(self.pages), self.kept_size, dict(self.kept_pages),
-            list(self.changes), self.given_up, self.links, dict(self.names), dict(self.kept_names), list(self.namings),
+            list(self.changes), self.given_up, self.links, None, dict(self.names), dict(self.kept_names),
+            list(self.namings),
         )  # fmt: skip
 
     def read(self, offset: int, size: int) -> bytes:
@@ -86,7 +97,10 @@ class Inode:
         return b"".join(parts)[start : start + end - offset]
 
     def write(self, offset: int, data: bytes) -> None:
-        done = 0
+        done, memory = 0, self.memory
+        if memory is not None and offset < len(memory):
+            end = min(len(memory), offset + len(data))
+            memory[offset:end] = data[: end - offset]
         while done < len(data):
             page, start = divmod(offset + done, PAGE)
             chunk = bytes(data[done : done + PAGE - start])
@@ -136,6 +150,8 @@ class Survival:
         chance = self._chance
         self._share = chance.choice([0.1, 0.5, 0.9]) if chance is not None else 0.0
         self._torn = chance is not None and chance.random() < 0.5
+        #: Also within sectors.
+        self._shredded = self._torn and chance is not None and chance.random() < 0.5
 
     def file(self, inode: Inode) -> tuple[int, dict[int, bytes]]:
         """Size and pages of a file."""
@@ -166,7 +182,13 @@ class Survival:
 
         if not self._torn:
             return version()
-        return b"".join(version()[at : at + SECTOR] for at in range(0, PAGE, SECTOR))
+        page = bytearray()
+        for at in range(0, PAGE, SECTOR):
+            cut = at + (chance.randrange(SECTOR) if self._shredded else 0)
+            if cut > at:
+                page += version()[at:cut]
+            page += version()[cut : at + SECTOR]
+        return bytes(page)
 
     def names(self, inode: Inode) -> dict[str, int]:
         """What stands in a directory."""
@@ -198,19 +220,25 @@ def _apply(names: dict[str, int], naming: Naming) -> None:
             names[name] = target
 
 
-class Words:
-    """The words of a map."""
+class Words(array):  # type: ignore[type-arg]
+    """The words of a map, and the memory into which the extension stores them."""
 
-    def __init__(self, disk: SimulatedDisk, inode: int, offset: int, count: int) -> None:
-        self._disk, self._inode, self._offset = disk, inode, offset
-        self._values = [0] * count
+    disk: SimulatedDisk
+    inode: int
+    offset: int
+    #: What is on the disk of them.
+    stored: list[int]
 
-    def __getitem__(self, index: int) -> int:
-        return self._values[index]
+    @classmethod
+    def of(cls, disk: SimulatedDisk, inode: int, offset: int, count: int) -> Self:
+        made = cls("Q", bytes(8 * count))
+        made.disk, made.inode, made.offset, made.stored = disk, inode, offset, [0] * count
+        return made
 
-    def __setitem__(self, index: int, value: int) -> None:
-        self._disk.store(self._inode, self._offset + 8 * index, value.to_bytes(8, "little"))
-        self._values[index] = value
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.disk.store(self.inode, self.offset + 8 * index, value.to_bytes(8, "little"))
+        self.stored[index] = value
+        super().__setitem__(index, value)
 
 
 class SimulatedMap(Map):
@@ -229,15 +257,23 @@ class SimulatedMap(Map):
         self._disk.store(self._inode, where.start, data)
 
     def words(self, offset: int, count: int) -> memoryview:
-        words: object = Words(self._disk, self._inode, offset, count)
-        return words  # type: ignore[return-value]
+        words: Any = Words.of(self._disk, self._inode, offset, count)
+        self._disk.words.append(words)
+        return words  # type: ignore[no-any-return]
+
+    def pages(self) -> bytearray:
+        return self._disk.lend(self._inode, self._size)
 
     def close(self) -> None:
+        self._disk.take_back(self._inode)
         self._size = 0
 
 
 class SimulatedDisk(Files):
     """See the module. Lives in ``ROOT``, which is there."""
+
+    #: Whether the extension stores into memory; if not, it calls the functions that store, frame by frame.
+    lends = True
 
     def __init__(self, seed: int = 0, *, kind: str = "ext4", room: int = 1 << 40) -> None:
         self.kind = kind
@@ -263,6 +299,10 @@ class SimulatedDisk(Files):
         self._random = random.Random(self.seed * 1_000_003 + self.processes)
         self.dead = False
         self.calls: Counter[str] = Counter()
+        #: The segments that the extension may store into, and the words of all maps.
+        self._lent: dict[int, bytearray] = {}
+        self.words: list[Words] = []
+        self._taking = False
         #: Asked in front of every call that changes something, with its name.
         self.watch: Callable[[str], None] = _nobody
         #: Says of a call with which errno it fails; 0: it does not. Reading calls are asked as well.
@@ -330,11 +370,13 @@ class SimulatedDisk(Files):
     # ---- what every call goes through
 
     def _reads(self, call: str) -> None:
+        self.take_in()
         if self.dead:
             raise Killed
         self._refuse(call)
 
     def _changes(self, call: str) -> None:
+        self.take_in()
         if self.dead:
             raise Killed
         self.calls[call] += 1
@@ -351,18 +393,69 @@ class SimulatedDisk(Files):
 
     def store(self, number: int, offset: int, data: bytes) -> None:
         """Into a map: in two steps, since a kill may come in the middle of the copying."""
-        half = len(data) // 2 & ~7 if len(data) > 8 else 0
-        for start, end in ((0, half), (half, len(data))) if half else ((0, len(data)),):
-            if self.dead:
-                raise Killed
-            self.calls["store"] += 1
-            self.watch("store")
-            if self.dead:
-                raise Killed
-            with self._lock:
-                inode = self.inodes[number]
-                assert offset + end <= inode.size, "SIGBUS: a store into a map beyond the end of its file"
-                inode.write(offset + start, data[start:end])
+        self.take_in()
+        for start, end in _halves(0, len(data)):
+            self._store("store", number, offset + start, data[start:end])
+
+    def _store(self, call: str, number: int, offset: int, data: bytes) -> None:
+        if self.dead:
+            raise Killed
+        self.calls[call] += 1
+        self.watch(call)
+        if self.dead:
+            raise Killed
+        with self._lock:
+            inode = self.inodes[number]
+            assert offset + len(data) <= inode.size, "SIGBUS: a store into a map beyond the end of its file"
+            inode.write(offset, data)
+
+    # ---- what the extension stores
+
+    def lend(self, number: int, size: int) -> Any:
+        """The memory of a segment, for the extension."""
+        if not self.lends:
+            return None
+        inode = self.inodes[number]
+        self._lent[number] = inode.memory = bytearray(inode.read(0, size))
+        return inode.memory
+
+    def take_back(self, number: int) -> None:
+        """It is unmapped."""
+        if number in self._lent:
+            self.take_in()
+            memory = self._lent.pop(number)
+            assert self.dead or _difference(self.inodes[number], memory) < 0, (
+                "the extension says nothing of what it stored"
+            )
+            self.inodes[number].memory = None
+
+    def take_in(self) -> None:
+        """Do on the disk what the extension has done to memory since the last call: of each frame the body, then the
+        header, then the live page's words TAIL and NEXT; a stop may come in front of each, and within the first two."""
+        if self._taking or not self._lent or all(each.tolist() == each.stored for each in self.words):
+            return
+        self._taking = True
+        try:
+            for number, memory in list(self._lent.items()):
+                while (at := _difference(self.inodes[number], memory)) >= 0:
+                    self._take_frame(number, memory, at & ~7)
+            for words in self.words:
+                assert words.tolist() == words.stored, f"words are {words.tolist()}, with the frames {words.stored}"
+        finally:
+            self._taking = False
+
+    def _take_frame(self, number: int, memory: bytearray, at: int) -> None:
+        raw = bytes(memory[at : at + frame.HEADER_SIZE])
+        length, first, count = (int.from_bytes(raw[i:j], "little") for i, j in ((4, 8), (8, 16), (24, 28)))
+        assert raw.startswith(layout.FRAME_MARKER), f"the extension has stored something at {at}, and no frame"
+        body = at + frame.HEADER_SIZE
+        for start, end in (*_halves(body, layout.align8(at + length)), *_halves(at, body)):
+            self._store("store by C", number, start, bytes(memory[start:end]))
+        words = next((each for each in self.words if each.tolist() != each.stored), None)
+        assert words is not None, f"the extension has stored the frame at {at}, and says nothing of it"
+        for index, value in ((TAIL, at), (NEXT, first + count)):
+            self._store("store by C", words.inode, words.offset + 8 * index, value.to_bytes(8, "little"))
+            words.stored[index] = value
 
     # ---- names
 
@@ -647,6 +740,21 @@ class SimulatedDisk(Files):
             yield
         finally:
             self.error = before
+
+
+def _halves(start: int, end: int) -> list[tuple[int, int]]:
+    """A copying may be stopped in the middle."""
+    half = start + ((end - start) // 2 & ~7)
+    return [(start, half), (half, end)] if start < half and end - start > 8 else [(start, end)]
+
+
+def _difference(inode: Inode, memory: bytearray) -> int:
+    """The first offset at which a file and memory differ; -1: nowhere."""
+    for start in range(0, len(memory), PAGE):
+        kept, here = inode.pages.get(start // PAGE, _ZEROS), memory[start : start + PAGE]
+        if here != kept[: len(here)]:
+            return start + next(i for i, byte in enumerate(here) if byte != kept[i])
+    return -1
 
 
 def _nobody(call: str) -> None:

@@ -7,18 +7,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from mbframework.errors import MessageBufferError
 from tests.model.world import LARGE, World
 
 Script = Callable[[World], None]
 #: Each script, and the options of its buffer.
 SCRIPTS: list[tuple[Script, dict[str, Any]]] = []
+#: Those that are trouble enough: they are played, and none of their stops is looked at.
+PLAYED: list[tuple[Script, dict[str, Any]]] = []
 
 
-def script(**options: Any) -> Callable[[Script], Script]:
+def script(*, stops: bool = True, **options: Any) -> Callable[[Script], Script]:
     """Put it on the list."""
 
     def add(function: Script) -> Script:
-        SCRIPTS.append((function, options))
+        (SCRIPTS if stops else PLAYED).append((function, options))
         return function
 
     return add
@@ -370,3 +373,101 @@ def expired(world: World) -> None:
     world.broker.up()
     world.send(2)
     world.keep_house()
+
+
+@script(stops=False, mode="buffer", live_after=0.0)
+def another_thread_writes_while_it_is_handed_over(world: World) -> None:
+    """Between any two lines of it, where no lock forbids it, to disk and back."""
+    world.open()
+    for nth in range(1, 40):
+        with world.between("enter_live", lambda: world.write(20), nth):
+            world.send(3)
+        world.write(20, 20, 20)
+        world.broker.fail_next(after=1)
+        with world.between("leave_live", lambda: world.write(20), nth):
+            world.send(1)
+        world.write(20)
+        world.send(3)
+    world.judge()
+    world.close()
+
+
+@script(stops=False, mode="always")
+def handed_back_behind_a_backlog(world: World) -> None:
+    """What close() gives back is told as given back, whatever stands in front of it."""
+    world.open()
+    world.write(20, 20)
+    world.close()
+    world.options |= {"mode": "block", "block_timeout": 5.0}
+    world.open()
+    world.write(20, 20, 20)
+    world.close()
+    world.options |= {"mode": "always"}
+    world.open()
+    world.judge()
+    world.close()
+
+
+@script(stops=False, mode="always")
+def an_opening_fails(world: World) -> None:
+    """At any call; the next one is as if nothing had been."""
+    world.open()
+    world.write(20, 20)
+    world.close()
+    for first in range(1, 60):
+        with world.disk.failing(errno.EIO, first=first, times=1), suppress(OSError, MessageBufferError):
+            world.open()
+        if not world.is_open:
+            world.open()
+        world.close()
+    world.open()
+    world.judge()
+    world.close()
+
+
+@script(stops=False, mode="block", block_timeout=5.0)
+def closing_fails(world: World) -> None:
+    """The device refuses what close() has to store; what was in memory comes back all the same."""
+    for times in (1, 2, 1000):
+        world.open()
+        world.send(2)
+        world.write(20, 20)
+        world.broker.fail_next(after=1)
+        world.send(1)
+        world.write(20)
+        with world.disk.failing(errno.EIO, "pwrite", times=times):
+            world.close()
+    world.open()
+    world.judge()
+    world.close()
+
+
+@script(stops=False, mode="buffer", live_after=0.0)
+def the_seek_cannot_be_stored(world: World) -> None:
+    """While a batch of which a part arrived goes to disk."""
+    world.open()
+    for first in range(1, 12):
+        world.send(3)
+        world.write(20, 20, 20)
+        world.broker.fail_next(after=1)
+        with world.disk.failing(errno.EIO, "pwrite", first=first, times=1):
+            world.send(1)
+        world.keep_house()
+        world.send(3)
+    world.judge()
+    world.close()
+
+
+@script(mode="always", segment_age=60.0)
+def slots_are_torn(world: World) -> None:
+    """The seek goes on while it is synced; the power goes with any part of that."""
+    world.open()
+    world.write(20, 20)
+    world.send(2)
+    world.sync()
+    for nth in (4, 3):
+        world.write(20, 20)
+        world.send(1)
+        world.write(20, 20)
+        with world.during("datasync", world.send, nth):
+            world.keep_house()

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,27 +14,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from mbframework.errors import MessageBufferError
 from tests.faulty_files import Killed
-from tests.model.world import LARGE, World, no_defects
+from tests.model import acts
+from tests.model.acts import Act
+from tests.model.world import World, no_defects
 
 LONG = os.environ.get("MBFRAMEWORK_TEST_MODEL") == "long"
 
-Act = tuple[str, tuple[Any, ...]]
-
-OPTIONS = st.fixed_dictionaries(
-    {
-        "mode": st.sampled_from(["always", "buffer", "buffer", "block", "raise"]),
-        "fsync": st.sampled_from(["interval", "interval", "always", "never"]),
-        "on_full": st.sampled_from(["prune", "prune", "block", "reject"]),
-        "linger": st.sampled_from([0.0, 0.0, 5.0]),
-        "batch_messages": st.sampled_from([10_000, 3]),
-        "expire_after": st.sampled_from([None, None, 100.0]),
-        "retain_delivered": st.sampled_from([0.0, 0.0, 50.0]),
-        "live_wait": st.sampled_from([1.0, 1e6]),
-    }
-)
-SIZES = st.lists(st.sampled_from([0, 20, 20, 700, LARGE]), min_size=1, max_size=6)
+OPTIONS = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in acts.OPTIONS.items()})
+SIZES = st.lists(st.sampled_from(acts.SIZES), min_size=1, max_size=6)
 PATTERNS = st.one_of(st.none(), st.sampled_from(["nothing", "everything", "names", "data"]), st.integers(100, 1 << 32))
 #: Fewer of what ends much.
 ACTS: st.SearchStrategy[Act] = st.one_of(
@@ -46,7 +32,7 @@ ACTS: st.SearchStrategy[Act] = st.one_of(
     st.tuples(st.just("keep_house"), st.tuples(st.sampled_from([0.01, 2.0, 60.0]))),
     st.tuples(st.just("fail"), st.tuples(st.integers(1, 2), st.sampled_from([None, 0, 1, 2]), st.booleans())),
     st.tuples(st.sampled_from(["report", "sync", "purge", "pause", "resume", "down", "up", "roll"]), st.just(())),
-    st.tuples(st.just("mode"), st.tuples(st.sampled_from(["always", "buffer", "block", "raise"]))),
+    st.tuples(st.just("mode"), st.tuples(st.sampled_from(acts.MODES))),
     st.tuples(st.just("reject"), st.tuples(st.sampled_from([0, 3, 5]))),
     st.tuples(st.just("room"), st.tuples(st.sampled_from([0, 10_000, 100_000, 1 << 40]))),
     st.tuples(st.just("close"), st.just(())),
@@ -56,14 +42,8 @@ ASIDE: st.SearchStrategy[Act] = st.one_of(
     st.tuples(st.just("write"), SIZES.map(tuple)),
     st.tuples(st.sampled_from(["purge", "pause", "report", "sync", "keep_house"]), st.just(())),
 )
-ERRORS = st.sampled_from([errno.EIO, errno.ENOSPC, errno.EROFS, errno.EMFILE, errno.EDQUOT])
-CALLS = st.lists(
-    st.sampled_from(
-        ["datasync", "sync_directory", "pwrite", "rename", "reserve", "create", "unlink", "truncate", "open", "pread",
-         "list", "duplicate", "fill", "append", "replace", "stat"]
-    ),
-    max_size=3,
-)  # fmt: skip
+ERRORS = st.sampled_from(acts.ERRORS)
+CALLS = st.lists(st.sampled_from(acts.CALLS), max_size=3)
 
 
 class Histories(RuleBasedStateMachine):
@@ -72,9 +52,7 @@ class Histories(RuleBasedStateMachine):
     @initialize(options=OPTIONS, seed=st.integers(0, 1000), kind=st.sampled_from(["ext4", "ext4", "btrfs"]))
     def begin(self, options: dict[str, Any], seed: int, kind: str) -> None:
         random.seed(seed)
-        if options["fsync"] == "always":
-            options = options | {"linger": 0.0}
-        self.world = World.begin(seed, kind=kind, live_after=0.0, block_timeout=1.0, **options)
+        self.world = World.begin(seed, kind=kind, live_after=0.0, block_timeout=1.0, **acts.allowed(options))
         self.world.open()
 
     @rule(act=ACTS)
@@ -158,30 +136,7 @@ class Histories(RuleBasedStateMachine):
         self.world.meanwhile = lambda: None
 
     def play(self, act: Act) -> None:
-        """An act, with what it may refuse; on a lane that is open."""
-        world, (name, arguments) = self.world, act
-        failures = world.disk.failures
-        try:
-            if not world.is_open:
-                world.open()
-            self.doing(name)(*arguments)
-        except MessageBufferError:
-            return
-        except OSError:
-            assert world.disk.failures > failures
-        if world.is_open and not world.sending:
-            world.arrivals()
-            world.check_order()
-
-    def doing(self, name: str) -> Callable[..., object]:
-        world = self.world
-        return {
-            "write_many": lambda *sizes: world.write(*sizes, many=True),
-            "fail": lambda times, after, uncertain: world.broker.fail_next(times, after=after, uncertain=uncertain),
-            "down": world.broker.down,
-            "up": world.broker.up,
-            "room": lambda room: setattr(world.disk, "room", world.disk.used() + room),
-        }.get(name) or getattr(world, name)
+        acts.play(self.world, act)
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):

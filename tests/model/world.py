@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 from mbframework_fake.broker import FakeBroker
@@ -60,6 +62,8 @@ class Known:
     rejected: set[int] = field(default_factory=set)
     #: Sequences that close() gave back.
     returned: set[int] = field(default_factory=set)
+    #: So many of them at least are in the account of that name.
+    handed_back: int = 0
     #: What the accounts say was accepted, but for what is accepted from now on; and the messages since.
     accepted: int = 0
     #: A loss of power took some of them, and no opening has told yet how many.
@@ -151,6 +155,8 @@ class World:
             sequences = error.accepted
             durable = False
             self._refusal(error)
+        # What the extension has stored; a stop may come in the middle of it.
+        self.disk.take_in()
         assert not sequences or sequences[0] >= known.next, f"sequence {sequences[0]} is given twice"
         known.given.update(zip(sequences, numbers, strict=False))
         known.refused.update(numbers[len(sequences) :])
@@ -304,6 +310,8 @@ class World:
         except Undelivered as error:
             self._check_undelivered(error, failures)
             known.returned |= {message.sequence for message in error.messages}
+            if self.disk.failures == failures:
+                known.handed_back += len(error.messages)
             known.kept = known.next
             if self.options.get("fsync") != "never" and self.disk.failures == failures:
                 self._all_synced()
@@ -390,6 +398,33 @@ class World:
         finally:
             self.disk.watch = before
 
+    @contextmanager
+    def between(self, function: str, act: Callable[[], None], nth: int) -> Iterator[None]:
+        """Inside, ``act`` happens in another thread right in front of the n-th line that this function of the lane
+        comes to, where no lock forbids it."""
+        left = nth
+
+        def line(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal left
+            left -= event == "line"
+            if event == "line" and left == 0 and self.by_hand is not None:
+                sys.settrace(None)
+                if not self.by_hand.busy(only_writes=True):
+                    act()
+                sys.settrace(called)
+            return line
+
+        def called(frame: FrameType, event: str, _: object) -> Any:
+            code = frame.f_code
+            return line if code.co_name == function and code.co_filename.endswith("lane.py") else None
+
+        before = sys.gettrace()
+        sys.settrace(called)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
     def end(self) -> None:
         """Let go of this world, as after a kill."""
         forget(self.disk)
@@ -405,8 +440,10 @@ class World:
         least = known.accepted + len(known.given)
         if not known.recount:
             assert least <= status.accepted <= least + len(known.perhaps), (least, status.accepted, known.perhaps)
+            assert status.returned >= known.handed_back, status
         else:
             assert status.accepted <= least + len(known.perhaps), (least, status.accepted)
+            known.handed_back = min(known.handed_back, status.returned)
         known.accepted = status.accepted - len(known.given)
         known.recount = False
         assert status.lost <= len(known.doubtful) + len(known.perhaps) + len(known.returned)
