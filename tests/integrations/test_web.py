@@ -112,6 +112,15 @@ def test_the_programs_for_logging_and_tracing(tmp_path: Path) -> None:
     assert arrived(tmp_path / "outbox.db") == [b"value"]
 
 
+def test_the_program_for_cloudevents(tmp_path: Path) -> None:
+    from mbframework.cloudevents import event_headers
+
+    seen = event_headers(type="seen", source="/")
+    more = f"from types import SimpleNamespace\nhandle(SimpleNamespace(headers={seen!r}))"
+    assert run(f"{programs('cloudevents')[0]}\n{more}", tmp_path).split() == ["seen"]
+    assert arrived(tmp_path / "outbox.db") == [b'{"number": 42}']
+
+
 def test_the_configuration_of_logging_is_one(tmp_path: Path) -> None:
     import logging.config
 
