@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import base64
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from threading import Event, Lock
+from collections.abc import Mapping, Sequence
 
 import httpcore
 
 from mbframework.deadline import Deadline
 from mbframework.errors import MessageBufferError, ProviderUnusable, SendFailed
 from mbframework.message import Batch
+from mbframework.plugins.occupancy import Occupancy
 from mbframework.plugins.options import secret_values
 from mbframework.plugins.secret import scrub
 from mbframework.provider import Context, Health, Provider
@@ -47,12 +46,9 @@ class HttpProvider(Provider):
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
         self._context = Context(buffer_id="0" * 32, lane="", run=b"\0" * 16)
-        self._closed = Event()
-        self._closed.set()
+        self._occupancy = Occupancy(self._drop, "http", "the endpoint")
         self._endpoint = Endpoint(options, self._deadline())
         self._secrets = _secrets(options)
-        # Held while the connection may be in use; whoever holds it may take it apart.
-        self._using = Lock()
         #: Bytes of a body for many messages, at most: less once the endpoint has found one too large.
         self._most_bytes = options.request_bytes
 
@@ -62,11 +58,11 @@ class HttpProvider(Provider):
         """Make a connection to the endpoint, and end it: no request is sent, so that credentials show with the first
         message."""
         self._context = context
-        self._closed.clear()
+        self._occupancy.open()
         self._most_bytes = self._options.request_bytes
         if self._options.scheme == "https" and not self._options.tls_verify:
             context.logger.warning("http: tls_verify=false: the server's certificate is not checked")
-        with self._in_use():
+        with self._occupancy.held():
             try:
                 self._endpoint.reach(self._deadline())
             except ERRORS as error:
@@ -81,27 +77,13 @@ class HttpProvider(Provider):
         return Health(True, "it takes connections; nothing was sent", self.describe())
 
     def close(self, timeout: float) -> None:
-        self._closed.set()
-        if self._using.acquire(timeout=max(0.2, timeout)):
-            # Otherwise another thread is in it: it notices, and closes as it leaves.
-            try:
-                self._endpoint.close()
-            finally:
-                self._using.release()
+        self._occupancy.close(timeout, least=0.2)
 
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        with self._using:
-            try:
-                if self._closed.is_set():
-                    raise SendFailed("not connected; call open() first", provider="http")
-                yield
-            finally:
-                if self._closed.is_set():
-                    self._endpoint.close()
+    def _drop(self) -> None:
+        self._endpoint.close()
 
     def _deadline(self) -> Deadline:
-        return Deadline(self._options.timeout, self._context.stopping, self._closed)
+        return Deadline(self._options.timeout, self._context.stopping, self._occupancy.closed)
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -114,7 +96,7 @@ class HttpProvider(Provider):
         """
         if not batch:
             return
-        with self._in_use():
+        with self._occupancy.held():
             rejected: dict[int, str] = {}
             todo = deque(cut(batch, self._options, self._most_bytes))
             while todo:
@@ -171,7 +153,7 @@ class HttpProvider(Provider):
 
     def _check_time(self, batch: Batch, first: int, rejected: Mapping[int, str]) -> None:
         """Many requests take long: the end of the buffer comes between two of them."""
-        if self._closed.is_set() or self._context.stopping.is_set():
+        if self._occupancy.closed.is_set() or self._context.stopping.is_set():
             verdict = Verdict(Fate.AGAIN, "the buffer is closing")
             raise self._stopped(verdict, batch, first, rejected, named=True)
 
@@ -193,7 +175,9 @@ class HttpProvider(Provider):
         )
 
     def _translated(self, error: Exception) -> SendFailed | ProviderUnusable:
-        if isinstance(error, httpcore.TimeoutException) and (self._closed.is_set() or self._context.stopping.is_set()):
+        if isinstance(error, httpcore.TimeoutException) and (
+            self._occupancy.closed.is_set() or self._context.stopping.is_set()
+        ):
             text = f"{self._endpoint.place}: the buffer is closing, and there is no answer yet"
             return SendFailed(text, uncertain=not isinstance(error, httpcore.ConnectTimeout), provider="http")
         return translate(error, self._endpoint.place)

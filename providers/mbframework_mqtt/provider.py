@@ -13,13 +13,12 @@ Threads: the sender's. ``close()`` from another while ``send()`` runs makes it f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
-from threading import Event, Lock
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
+from mbframework.plugins.occupancy import Occupancy
 from mbframework.plugins.tls import tls_fact, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_mqtt import MqttOptions
@@ -44,10 +43,7 @@ class MqttProvider(Provider):
         self._link: Link | None = None
         # Topics that somebody listened to on this connection, where that is required.
         self._known: set[str] = set()
-        # Held while the connection may be in use; whoever holds it may take it apart.
-        self._using = Lock()
-        self._closed = Event()
-        self._closed.set()
+        self._occupancy = Occupancy(self._drop, "mqtt", "an MQTT broker")
         # The last connection ended with its first message.
         self._ask_why = False
 
@@ -55,8 +51,8 @@ class MqttProvider(Provider):
 
     def open(self, context: Context) -> None:
         self._context = context
-        self._closed.clear()
-        with self._in_use():
+        self._occupancy.open()
+        with self._occupancy.held():
             self._drop()
             warn_unverified(self._options, "mqtt", context.logger)
             self._connected()
@@ -72,34 +68,17 @@ class MqttProvider(Provider):
 
     def idle(self) -> None:
         """Keep the connection alive; notice that it has ended, and mend it."""
-        with self._in_use():
+        with self._occupancy.held():
             self._connected()
 
     def close(self, timeout: float) -> None:
-        self._closed.set()
-        if self._using.acquire(timeout=max(0.05, timeout)):
-            # Otherwise another thread is in it: it notices, and closes as it leaves.
-            try:
-                self._drop()
-            finally:
-                self._using.release()
+        self._occupancy.close(timeout)
 
     @property
     def _client_id(self) -> str:
         """23 letters and digits, which every broker takes."""
         lane = f"{self._context.buffer_id}:{self._context.lane}"
         return self._options.client_id or "mb" + hashlib.sha256(lane.encode()).hexdigest()[:21]
-
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        with self._using:
-            try:
-                if self._closed.is_set():
-                    raise SendFailed("not connected to an MQTT broker; call open() first", provider="mqtt")
-                yield
-            finally:
-                if self._closed.is_set():
-                    self._drop()
 
     def _connected(self) -> Link:
         if self._link is not None and self._link.alive():
@@ -109,7 +88,9 @@ class MqttProvider(Provider):
         blocked: ProviderUnusable | None = None
         for place in places(self._options):
             try:
-                self._link = link = Link(place, self._client_id, self._options, self._context.stopping, self._closed)
+                self._link = link = Link(
+                    place, self._client_id, self._options, self._context.stopping, self._occupancy.closed
+                )
             except Broken as error:
                 told = translate(str(error), error.code, place, error.__cause__)
                 if isinstance(told, SendFailed):
@@ -141,7 +122,7 @@ class MqttProvider(Provider):
         """
         if not batch:
             return
-        with self._in_use():
+        with self._occupancy.held():
             link = self._connected()
             identity = f"{self._context.buffer_id}:{self._context.lane}:"
             try:

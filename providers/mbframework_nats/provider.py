@@ -18,10 +18,8 @@ makes it fail soon after, and it closes. Forks: a loop must not be copied, so th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
-from threading import Event, Lock
 from typing import TypeVar
 
 import nats.aio.client
@@ -33,6 +31,7 @@ from nats.js.errors import APIError
 from mbframework.errors import MessageBufferError, ProviderUnusable, SendFailed
 from mbframework.fence import Fence
 from mbframework.message import Batch, Position
+from mbframework.plugins.occupancy import Occupancy
 from mbframework.plugins.tls import tls_context, tls_fact, warn_unverified
 from mbframework.printable import printable
 from mbframework.provider import Context, Provider
@@ -73,10 +72,7 @@ class NatsProvider(Provider):
         self._reached = 0
         #: Ends the ids of messages that are sent again after a refusal: a cluster remembers refused ids for a while.
         self._round = 0
-        # Held while the connection may be in use; whoever holds it may take it apart.
-        self._using = Lock()
-        self._closed = Event()
-        self._closed.set()
+        self._occupancy = Occupancy(self._drop, "nats", "NATS")
         self._facts: dict[str, str] = {}
         self._destination = ""
         #: The most bytes of a message with its headers.
@@ -87,8 +83,8 @@ class NatsProvider(Provider):
     def open(self, context: Context) -> None:
         self._context = context
         self._identity = Identity(context.buffer_id, context.lane)
-        self._closed.clear()
-        with self._in_use():
+        self._occupancy.open()
+        with self._occupancy.held():
             self._drop()
             warn_unverified(self._options, "nats", context.logger)
             self._fence.read(None)
@@ -117,7 +113,7 @@ class NatsProvider(Provider):
 
     def idle(self) -> None:
         """Notice that the server is gone, answer its pings, and mend the connection."""
-        with self._in_use():
+        with self._occupancy.held():
             link = self._connected(self._reached)
             try:
                 link.ping()
@@ -126,24 +122,7 @@ class NatsProvider(Provider):
                 raise translate(error, link.place) from error
 
     def close(self, timeout: float) -> None:
-        self._closed.set()
-        if self._using.acquire(timeout=max(0.05, timeout)):
-            # Otherwise another thread is in it: it notices, and closes as it leaves.
-            try:
-                self._drop()
-            finally:
-                self._using.release()
-
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        with self._using:
-            try:
-                if self._closed.is_set():
-                    raise SendFailed("not connected to NATS; call open() first", provider="nats")
-                yield
-            finally:
-                if self._closed.is_set():
-                    self._drop()
+        self._occupancy.close(timeout)
 
     def _connected(self, first: int) -> Link:
         """The connection; a new one looks first how far the lane came, ``first`` being the next to be sent."""
@@ -213,7 +192,7 @@ class NatsProvider(Provider):
             link.close()
 
     def _give_up(self) -> bool:
-        return self._context.stopping.is_set() or self._closed.is_set()
+        return self._context.stopping.is_set() or self._occupancy.closed.is_set()
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -225,7 +204,7 @@ class NatsProvider(Provider):
         """
         if not batch:
             return
-        with self._in_use():
+        with self._occupancy.held():
             self._connected(batch.sequences[0])
             press = Press(batch, self._identity.mark(), self._options.stream, self._options.prefix)
             if rejected := press.refused(self._most):

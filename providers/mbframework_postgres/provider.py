@@ -14,7 +14,6 @@ Threads: the sender's. ``close()`` from another while ``send()`` runs makes it f
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ import psycopg
 from mbframework.errors import MessageBufferError, ProviderUnusable, SendFailed
 from mbframework.fence import Fence
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Position, unpack_headers
+from mbframework.plugins.occupancy import Occupancy
 from mbframework.plugins.tls import warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_postgres import PostgresOptions, schema
@@ -67,17 +67,15 @@ class PostgresProvider(Provider):
         self._destination = ""
         self._facts: dict[str, str] = {}
         # Held while the session may be in use; whoever holds it may close the session.
-        self._using = threading.Lock()
-        self._closed = threading.Event()
-        self._closed.set()
+        self._occupancy = Occupancy(self._drop, "postgres", "PostgreSQL")
 
     # -- opening and closing -------------------------------------------------------------------
 
     def open(self, context: Context) -> None:
         self._context = context
-        self._closed.clear()
+        self._occupancy.open()
         warn_unverified(self._options, "postgres", context.logger)
-        with self._in_use():
+        with self._occupancy.held():
             self._drop()
             session = self._connected()
             with self._errors():
@@ -95,30 +93,13 @@ class PostgresProvider(Provider):
 
     def idle(self) -> None:
         """Notice that the connection has ended, and mend it."""
-        with self._in_use():
+        with self._occupancy.held():
             if self._session is not None and self._session.lost():
                 self._drop()
             self._connected()
 
     def close(self, timeout: float) -> None:
-        self._closed.set()
-        if self._using.acquire(timeout=max(0.05, timeout)):
-            # Otherwise another thread is in it: it notices, and closes as it leaves.
-            try:
-                self._drop()
-            finally:
-                self._using.release()
-
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        with self._using:
-            try:
-                if self._closed.is_set():
-                    raise SendFailed("not connected to PostgreSQL; call open() first", provider="postgres")
-                yield
-            finally:
-                if self._closed.is_set():
-                    self._drop()
+        self._occupancy.close(timeout)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -130,7 +111,7 @@ class PostgresProvider(Provider):
             raise translate(error, self._place) from error
 
     def _give_up(self) -> bool:
-        return self._context.stopping.is_set() or self._closed.is_set()
+        return self._context.stopping.is_set() or self._occupancy.closed.is_set()
 
     def _drop(self) -> None:
         session, self._session = self._session, None
@@ -220,7 +201,7 @@ class PostgresProvider(Provider):
         :raises SendFailed: ``rejected`` where the table refuses messages; ``uncertain`` where the answer did not come.
         :raises ProviderUnusable: a person must act, or somebody else delivers for this lane.
         """
-        with self._in_use():
+        with self._occupancy.held():
             while (start := self._fence.start(batch.sequences)) < len(batch):
                 session = self._connected()
                 try:

@@ -15,15 +15,14 @@ Threads: the sender's. ``close()`` from another while ``send()`` runs makes it f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from threading import Event, Lock
+from collections.abc import Mapping
 
 import pika
 from pika import exceptions
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
+from mbframework.plugins.occupancy import Occupancy
 from mbframework.plugins.tls import tls_context, tls_fact, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_rabbitmq import RabbitOptions
@@ -46,10 +45,7 @@ class RabbitProvider(Provider):
         self._link: Link | None = None
         # Topics of which a message was stored on this connection.
         self._routed: set[str] = set()
-        # Held while the connection may be in use; whoever holds it may take it apart.
-        self._using = Lock()
-        self._closed = Event()
-        self._closed.set()
+        self._occupancy = Occupancy(self._drop, "rabbitmq", "RabbitMQ")
         self._facts: dict[str, str] = {}
         self._destination = ""
         self.max_message_bytes: int = options.max_message_size
@@ -58,8 +54,8 @@ class RabbitProvider(Provider):
 
     def open(self, context: Context) -> None:
         self._context = context
-        self._closed.clear()
-        with self._in_use():
+        self._occupancy.open()
+        with self._occupancy.held():
             self._drop()
             warn_unverified(self._options, "rabbitmq", context.logger)
             self._describe(self._connected())
@@ -73,31 +69,16 @@ class RabbitProvider(Provider):
 
     def idle(self) -> None:
         """Beat; notice that the connection has ended, and mend it."""
-        with self._in_use():
+        with self._occupancy.held():
             self._connected()
 
     def close(self, timeout: float) -> None:
-        self._closed.set()
+        self._occupancy.close(timeout, interrupt=self._interrupt, drop=lambda: self._drop(farewell=timeout > 0))
+
+    def _interrupt(self) -> None:
         link = self._link
         if link is not None:
             link.interrupt()
-        if self._using.acquire(timeout=max(0.05, timeout)):
-            # Otherwise another thread is in it: it notices, and closes as it leaves.
-            try:
-                self._drop(farewell=timeout > 0)
-            finally:
-                self._using.release()
-
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        with self._using:
-            try:
-                if self._closed.is_set():
-                    raise SendFailed("not connected to RabbitMQ; call open() first", provider="rabbitmq")
-                yield
-            finally:
-                if self._closed.is_set():
-                    self._drop()
 
     def _connected(self) -> Link:
         if self._link is not None and self._link.alive():
@@ -107,7 +88,7 @@ class RabbitProvider(Provider):
         blocked: ProviderUnusable | None = None
         for place in places(self._options):
             try:
-                self._link = Link(place, self._options, self._context.stopping, self._closed)
+                self._link = Link(place, self._options, self._context.stopping, self._occupancy.closed)
             except exceptions.AMQPError as error:
                 told = translate(error, place)
                 if isinstance(told, SendFailed):
@@ -150,7 +131,7 @@ class RabbitProvider(Provider):
         """
         if not batch:
             return
-        with self._in_use():
+        with self._occupancy.held():
             link = self._connected()
             identity = f"{self._context.buffer_id}:{self._context.lane}:"
             sending = Sending(link, self._options, batch, identity, self._routed, self.max_message_bytes)

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from threading import Event, Lock
 from typing import Any, NamedTuple
 
 import redis
@@ -25,6 +23,7 @@ from redis import exceptions
 from mbframework.errors import MessageBufferError, ProviderUnusable, SendFailed
 from mbframework.fence import Fence
 from mbframework.message import Batch, Position
+from mbframework.plugins.occupancy import Occupancy
 from mbframework.plugins.tls import tls_context, tls_fact, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_redis import RedisOptions, entry
@@ -62,10 +61,7 @@ class RedisProvider(Provider):
         self._context = Context(buffer_id="0" * 32, lane="", run=b"\0" * 16)
         self._link: Link | None = None
         self._fence = Fence()
-        # Held while the connection may be in use; whoever holds it may take it apart.
-        self._using = Lock()
-        self._closed = Event()
-        self._closed.set()
+        self._occupancy = Occupancy(self._drop, "redis", "Redis")
         self._facts: dict[str, str] = {}
         self._destination = ""
         self._prefix = options.prefix.encode()
@@ -76,8 +72,8 @@ class RedisProvider(Provider):
 
     def open(self, context: Context) -> None:
         self._context = context
-        self._closed.clear()
-        with self._in_use():
+        self._occupancy.open()
+        with self._occupancy.held():
             self._open(context)
 
     def _open(self, context: Context) -> None:
@@ -106,33 +102,18 @@ class RedisProvider(Provider):
 
     def idle(self) -> None:
         """Notice that the connection has ended, and mend it."""
-        with self._in_use():
+        with self._occupancy.held():
             if self._link is not None and not self._link.alive():
                 self._drop()
             self._connected()
 
     def close(self, timeout: float) -> None:
-        self._closed.set()
+        self._occupancy.close(timeout, interrupt=self._interrupt)
+
+    def _interrupt(self) -> None:
         link = self._link
         if link is not None:
             link.interrupt()
-        if self._using.acquire(timeout=max(0.05, timeout)):
-            # Otherwise another thread is in it: it notices, and closes as it leaves.
-            try:
-                self._drop()
-            finally:
-                self._using.release()
-
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        with self._using:
-            try:
-                if self._closed.is_set():
-                    raise SendFailed("not connected to Redis; call open() first", provider="redis")
-                yield
-            finally:
-                if self._closed.is_set():
-                    self._drop()
 
     def _connected(self) -> Link:
         if self._link is not None:
@@ -192,7 +173,7 @@ class RedisProvider(Provider):
             link.close()
 
     def _give_up(self) -> bool:
-        return self._context.stopping.is_set() or self._closed.is_set()
+        return self._context.stopping.is_set() or self._occupancy.closed.is_set()
 
     def _key(self, name: str) -> bytes:
         return self._prefix + b"mbframework:" + name.encode()
@@ -217,7 +198,7 @@ class RedisProvider(Provider):
                 rejected=rejected,
                 provider="redis",
             )
-        with self._in_use():
+        with self._occupancy.held():
             self._send(batch)
 
     def _send(self, batch: Batch) -> None:
