@@ -5,7 +5,8 @@
 #   make test    all checks and all tests, with a real Kafka where java and mvn are there
 #   make torture traffic while Kafka and the writer are killed, the model, the fuzzer (docs/testing.md); SEED=N, INPUTS=N
 #   make asan    the tests of the spool with the extension under AddressSanitizer and UBSan; make torture does it too
-#   make bench   figures: opening, writing, latency through outages of Kafka, a week's outage in small; BENCH=NAME one
+#   make bench   all figures, in about 25 minutes on a quiet machine, and what docs and README show of them;
+#                BENCH="NAME…" only those, the others stay as they were in build/bench
 #   make screenshots  the pictures of mbtui that the docs show; NAMES="dashboard-light segment" others
 #   make check   lint, format, types, direction of imports, docs
 #   make docs    the documentation, in docs/_build/html
@@ -49,9 +50,11 @@ asan: $(VENV)/.developed
 	@$(BIN)/python -m tests.sanitize
 
 bench: $(VENV)/.developed kafka
-	@for name in $(or $(BENCH),open write outage latency); do \
-		echo "== $$name"; $(BIN)/python -m tests.bench $$name || exit; \
-	done
+	@$(BIN)/mb bench run $(BENCH) --results build/bench
+	@$(BIN)/mb bench report --results build/bench --plot docs/pictures/speed.svg $(PAGES:%=--into %)
+
+# The pages with figures between <!-- mb bench: … --> and <!-- /mb bench -->.
+PAGES = $(shell grep -rl --include='*.md' --exclude-dir=_build '^<!-- mb bench:' README.md docs)
 
 screenshots: $(VENV)/.developed
 	@$(BIN)/python -m tests.tui.pictures docs/pictures $(or $(NAMES),dashboard segment simulator)

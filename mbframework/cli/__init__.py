@@ -46,6 +46,7 @@ COMMANDS = (
     "repair",
     "export",
     "import",
+    "bench",
     "completion",
 )
 #: The exit status after Ctrl-C: 128 and the signal's number.

@@ -27,9 +27,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from mbframework.bench.figures import median_and_doubt, median_and_spread, percentile
+from mbframework.bench.report import Report
 from mbframework.monitor import Monitor
-from tests.bench.figures import median_and_doubt, median_and_spread, percentile
-from tests.bench.report import Report
 from tests.monitor.lanes import make_lane
 
 _TICKS = os.sysconf("SC_CLK_TCK")

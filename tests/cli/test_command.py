@@ -21,7 +21,7 @@ def test_help_names_every_command_and_the_version_is_the_packages() -> None:
     assert listed.exit_code == 0
     for name in COMMANDS:
         assert f"\n  {name}" in listed.stdout
-        without = ("providers", "demo", "simulate", "completion")
+        without = ("bench", "providers", "demo", "simulate", "completion")
         assert "DIR" in CliRunner().invoke(main, [name, "-h"]).stdout or name in without
     assert CliRunner().invoke(main, ["--version"]).stdout == f"mbframework, version {mbframework.__version__}\n"
 

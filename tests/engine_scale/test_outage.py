@@ -1,6 +1,6 @@
 """A week's outage in small: far more than fits is written while the provider is away, or holds a batch in its hand.
 
-``python -m tests.bench outage`` is the same with 5 GB.
+``mb bench memory`` is the same with 5 GB.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from mbframework import MessageBuffer
+from mbframework.bench.memory import suffer
+from mbframework.bench.tally import TallyProvider, number_of, values
 from mbframework.errors import SendFailed
 from mbframework.message import Batch
 from mbframework.status import LaneStatus
 from mbframework.units import MiB
-from tests.bench.outage import suffer
-from tests.bench.tally import TallyProvider, number_of, values
 
 VALUE = 1000
 

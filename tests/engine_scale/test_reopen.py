@@ -1,6 +1,6 @@
 """Opening after a kill, when the housekeeper had fallen behind: many segments are full and none of them is sealed.
 
-``python -m tests.bench open`` measures how long it takes.
+``mb bench open`` measures how long it takes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from mbframework import MessageBuffer
+from mbframework.bench.tally import TallyProvider
 from mbframework.files import Files
 from mbframework.spool.survey import survey
 from mbframework.units import MiB
-from tests.bench.tally import TallyProvider
 
 OPTIONS = {"segment_size": 4 * MiB, "total_size": 64 * MiB}
 UNSEALED = 4
@@ -25,7 +25,7 @@ UNSEALED = 4
 WRITER = """
 import os, signal, sys
 from mbframework import MessageBuffer
-from tests.bench.tally import values
+from mbframework.bench.tally import values
 
 buffer = MessageBuffer(sys.argv[1], None, segment_size=int(sys.argv[2]), total_size=int(sys.argv[3]))
 engine = buffer._engine

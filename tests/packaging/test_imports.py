@@ -25,7 +25,7 @@ PATH_METHODS = {"read_bytes", "read_text", "write_bytes", "write_text", "iterdir
 SYSTEM_MODULES = {"fcntl", "mmap", "shutil", "tempfile", "ctypes"}
 
 #: These do not touch the buffer's files: they read what the user names, or are commands and tools.
-OUTSIDE = ("cli", "testing", "config", "plugins")
+OUTSIDE = ("bench", "cli", "testing", "config", "plugins")
 
 
 def modules() -> Iterator[Path]:

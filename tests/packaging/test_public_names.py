@@ -11,6 +11,7 @@ ERRORS = {name for name, value in vars(errors).items() if inspect.isclass(value)
 
 NAMES = {
     "AsyncMessageBuffer",
+    "AsyncRoutedBuffer",
     "Batch",
     "BufferStatus",
     "Config",

@@ -1,4 +1,4 @@
-"""``outage``: far more is written than the buffer may hold while the provider is away; then the provider returns.
+"""``memory``: far more is written than the buffer may hold while the provider is away; then the provider returns.
 
 What must hold: the oldest messages are pruned and counted exactly, the rest arrives in order, every account agrees with
 what was counted outside, the disk never holds more than total_size, and memory stays at that of an empty buffer.
@@ -6,21 +6,22 @@ what was counted outside, the disk never holds more than total_size, and memory 
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from mbframework import MessageBuffer
+from mbframework.bench.gauge import Most, resident, watched
+from mbframework.bench.report import Report
+from mbframework.bench.setting import setting
+from mbframework.bench.tally import Tally, TallyProvider, values
+from mbframework.bench.worker import MeasurementFailed
 from mbframework.status import LaneStatus
 from mbframework.testing.kafka import KafkaBroker
 from mbframework.units import MiB, format_size, parse_size
-from tests.bench.gauge import Most, resident, watched
-from tests.bench.report import Report
-from tests.bench.tally import Tally, TallyProvider, values
 
 _MANY = 1000
 _TOPIC = "outage"
@@ -42,32 +43,34 @@ class Found:
     drain_s: float
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``outage``."""
-    parser.add_argument("--bytes", default="5GB", help="bytes of values written (default 5GB)")
-    parser.add_argument("--total-size", default="1GB", help="total_size of the buffer (default 1GB)")
-    parser.add_argument("--value", default="1000", help="bytes of a value (default 1000)")
-    parser.add_argument("--kafka", action="store_true", help="a real broker, which is killed, instead of a counter")
-    parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for what is left to arrive")
+@dataclass(frozen=True)
+class Settings:
+    """The options of ``memory``."""
+
+    bytes: str = setting("5GB", "Bytes of values written.")
+    total_size: str = setting("1GB", "total_size of the buffer.")
+    value: str = setting("1000", "Bytes of a value.")
+    kafka: bool = setting(False, "A real broker, which is killed, instead of a counter.")
+    timeout: float = setting(1800.0, "Seconds for what is left to arrive.")
 
 
-def run(chosen: argparse.Namespace) -> Report:
+def run(settings: Settings, directory: str) -> Report:
     """Measure one outage."""
-    size = parse_size(chosen.value)
-    count = parse_size(chosen.bytes) // size
-    options = {"total_size": parse_size(chosen.total_size)}
-    with tempfile.TemporaryDirectory(prefix="mb-bench-", dir=chosen.directory) as folder:
-        directory = os.path.join(folder, "buffer")
-        if chosen.kafka:
-            found = _with_kafka(directory, count, size, options, chosen.timeout)
+    size = parse_size(settings.value)
+    count = parse_size(settings.bytes) // size
+    options: dict[str, Any] = {"total_size": parse_size(settings.total_size)}
+    with tempfile.TemporaryDirectory(prefix="mb-bench-", dir=directory) as folder:
+        place = os.path.join(folder, "buffer")
+        if settings.kafka:
+            found = _with_kafka(place, count, size, options, settings.timeout)
         else:
             provider = TallyProvider()
-            with MessageBuffer(directory, provider, close_timeout=0, **options) as buffer:
+            with MessageBuffer(place, provider, close_timeout=0, **options) as buffer:
                 found = suffer(
-                    buffer, count, size, chosen.timeout,
+                    buffer, count, size, settings.timeout,
                     down=provider.away.set, up=provider.away.clear, tally=lambda: provider.tally,
                 )  # fmt: skip
-    return _report(chosen, found, options["total_size"])
+    return _report(settings, found, options["total_size"])
 
 
 def suffer(
@@ -100,10 +103,10 @@ def suffer(
     )  # fmt: skip
 
 
-def _with_kafka(directory: str, count: int, size: int, options: dict[str, int], timeout: float) -> Found:
+def _with_kafka(directory: str, count: int, size: int, options: dict[str, Any], timeout: float) -> Found:
     reason = KafkaBroker.available()
     if reason is not None:
-        sys.exit(f"outage: no Kafka broker: {reason}")
+        raise MeasurementFailed(f"no Kafka broker: {reason}")
     with KafkaBroker() as broker:
         broker.create_topic(_TOPIC)
 
@@ -116,12 +119,12 @@ def _with_kafka(directory: str, count: int, size: int, options: dict[str, int], 
             return suffer(buffer, count, size, timeout, down=broker.kill, up=broker.restart, tally=tally)
 
 
-def _report(chosen: argparse.Namespace, found: Found, total_size: int) -> Report:
-    report = Report("outage")
+def _report(settings: Settings, found: Found, total_size: int) -> Report:
+    report = Report("memory")
     status, tally = found.status, found.tally
     table = report.table(
-        f"{chosen.bytes} of values of {chosen.value} bytes into total_size={chosen.total_size}, "
-        + ("a real Kafka broker killed before, restarted after" if chosen.kafka else "a provider that counts"),
+        f"{settings.bytes} of values of {settings.value} bytes into total_size={settings.total_size}, "
+        + ("a real Kafka broker killed before, restarted after" if settings.kafka else "a provider that counts"),
         "messages", "status()", "counted outside", "agree",
     )  # fmt: skip
     accounts = [
@@ -140,7 +143,7 @@ def _report(chosen: argparse.Namespace, found: Found, total_size: int) -> Report
         account="balance", status=status.accepted, counted=gone + status.resident,
     )  # fmt: skip
     table = report.table(
-        "Memory above that of the buffer when it was empty; demanded: at most 32 MiB of RssAnon",
+        "Memory above that of the buffer when it was empty",
         "", "RssAnon, empty", "most", "more, MiB", "RssFile, empty", "most", "samples",
     )  # fmt: skip
     for name, most in (("writing", found.writing), ("draining", found.draining)):
@@ -149,6 +152,8 @@ def _report(chosen: argparse.Namespace, found: Found, total_size: int) -> Report
             f"{(most.anon - found.empty_anon) / MiB:,.1f}", format_size(found.empty_file), format_size(most.file),
             f"{most.samples:,}", phase=name, empty=found.empty_anon, most=most.anon, file=most.file,
         )  # fmt: skip
+    most_anon = max(found.writing.anon, found.draining.anon)
+    report.found("memory", [(most_anon - found.empty_anon) / MiB])
     table = report.table(
         "Bytes on the device, the highest of all samples", "", "segments", "total_size", "share", "whole lane"
     )
@@ -158,7 +163,7 @@ def _report(chosen: argparse.Namespace, found: Found, total_size: int) -> Report
             phase=name, segments=most.segments, total_size=total_size,
         )  # fmt: skip
     table = report.table("Pace, for orientation", "", "s", "messages/s", "MB/s")
-    size = parse_size(chosen.value)
+    size = parse_size(settings.value)
     for name, number, seconds in (
         ("write_many(1000) while down", found.written, found.write_s),
         ("draining, ramp included", found.before_return.resident, found.drain_s),

@@ -7,6 +7,18 @@ import statistics
 from collections.abc import Sequence
 
 
+def number(value: float) -> str:
+    """Three digits, as many as are worth reading: ``1,234``, ``12.3``, ``0.12``."""
+    if value and abs(value) < 0.995:
+        return f"{value:.2f}"
+    return f"{value:,.{0 if abs(value) >= 99.5 else 1 if abs(value) >= 9.95 else 2}f}".removesuffix(".00")
+
+
+def ratios(baseline: Sequence[float], ours: Sequence[float]) -> list[float]:
+    """How many times as fast, round by round, from seconds (or whatever is spent) of each."""
+    return [theirs / spent for theirs, spent in zip(baseline, ours, strict=True)]
+
+
 def percentile(ordered: Sequence[float], share: float) -> float:
     """The smallest of the ``ordered`` samples, at least one, that is not below ``share`` (0 to 1) of them."""
     return ordered[max(0, math.ceil(len(ordered) * share) - 1)]

@@ -1,7 +1,7 @@
-"""A writing process that can be killed: ``python -m tests.bench.writer`` with a JSON object as its argument.
+"""A writing process that can be killed (:mod:`mbframework.bench.worker`), with one order.
 
-It opens the buffer, prints one line of JSON with how long that took, writes until the backlog has ``backlog`` bytes,
-prints a second line, and then writes on until it is killed or its standard input ends, on which it closes the buffer.
+It opens the buffer, answers how long that took, writes until the backlog has ``backlog`` bytes, answers once more, and
+then writes on until it is killed or its standard input ends, on which it closes the buffer.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ import sys
 import time
 from typing import Any
 
-BEGUN = time.perf_counter_ns()
+from mbframework import MessageBuffer
+from mbframework.bench.gauge import resident
+from mbframework.files import Files
 
-from mbframework import MessageBuffer  # noqa: E402  (the import is measured)
-from mbframework.files import Files  # noqa: E402
-
-IMPORTED = time.perf_counter_ns()
 #: Values of one call of write_many().
 _MANY = 1000
 
@@ -38,7 +36,6 @@ def main(order: dict[str, Any]) -> None:
     worked = time.process_time_ns() - worked
     status = buffer.status()
     _say(
-        import_ms=(IMPORTED - BEGUN) / 1e6,
         open_ms=(opened - call) / 1e6,
         write_ms=(written - opened) / 1e6,
         cpu_ms=worked / 1e6,
@@ -46,6 +43,7 @@ def main(order: dict[str, Any]) -> None:
         disk_bytes=status.disk_bytes,
         segments=status.segments,
         balanced=status.balanced,
+        anon=resident()["RssAnon"],
     )
     while buffer.status().disk_bytes < order["backlog"]:
         buffer.write_many("bench", [value] * _MANY)
@@ -56,12 +54,11 @@ def main(order: dict[str, Any]) -> None:
         for _ in range(100):
             buffer.write("bench", value)
     buffer.close()
-    _say(closed=True)
 
 
 def _pretend_boot(number: int) -> None:
     """Recovery then trusts only what was synced, whatever the page cache holds."""
-    Files.boot_id = lambda self: b"pretended boot%2d" % number  # type: ignore[method-assign]
+    Files.boot_id = lambda self: b"pretended boot%2d" % number  # type: ignore[method-assign]  # noqa: ARG005
 
 
 def _say(**facts: object) -> None:
@@ -71,4 +68,4 @@ def _say(**facts: object) -> None:
 if __name__ == "__main__":
     # Errors are shown, the log is not: outages are the point.
     logging.disable(logging.CRITICAL)
-    main(json.loads(sys.argv[1]))
+    main(json.loads(sys.stdin.readline()))

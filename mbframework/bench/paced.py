@@ -1,4 +1,5 @@
-"""A process that makes one call per tick and times each: ``python -m tests.bench.paced`` with a JSON object.
+"""A process that makes one call per tick and times each (:mod:`mbframework.bench.worker`); after its order it says that
+it is ready, and begins with a second line.
 
 ``what`` is ``write`` (MessageBuffer.write), ``producer`` (KafkaProducer.send of kafka-python) or ``file`` (one
 os.write to a file). The calls follow a schedule that was made before: a call that is late delays none of the later
@@ -28,7 +29,7 @@ def main(order: dict[str, Any]) -> None:
     value = bytes(order["value"])
     for _ in range(200):
         call(value)  # imports, first connection, first pages
-    print("ready", flush=True)
+    print(json.dumps("ready"), flush=True)
     sys.stdin.readline()
     samples = array("q", bytes(8 * SAMPLE * order["rate"] * order["seconds"]))
     before = resource.getrusage(resource.RUSAGE_SELF)
@@ -94,4 +95,4 @@ def _file(order: dict[str, Any]) -> tuple[Callable[[bytes], object], Callable[[]
 if __name__ == "__main__":
     # Errors are shown, the log is not: outages are the point.
     logging.disable(logging.CRITICAL)
-    main(json.loads(sys.argv[1]))
+    main(json.loads(sys.stdin.readline()))

@@ -7,8 +7,11 @@ import platform
 import re
 import sys
 import sysconfig
+import time
+from importlib.metadata import version
 from pathlib import Path
 
+from mbframework import speedups
 from mbframework.files import Files
 
 
@@ -16,10 +19,12 @@ def facts(directory: str) -> dict[str, str]:
     """What a reader needs to judge a figure; ``directory`` is where the buffers were."""
     return {
         "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory()}, {platform.system()} {platform.release()}",
-        "file system": f"{Files().file_system(directory) or 'unknown'} ({directory})",
-        "python": f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}",
+        "file system": Files().file_system(directory) or "unknown",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
         "build": _build(),
-        "load": "1 and 5 minutes: {:.2f}, {:.2f}".format(*os.getloadavg()),
+        "mbframework": f"{version('mbframework')}, {speedups.why_plain or 'the extension in C is in use'}",
+        "date": time.strftime("%Y-%m-%d"),
+        "load": "{:.2f} and {:.2f} programs wanted a core in the last minute, and five".format(*os.getloadavg()),
     }
 
 

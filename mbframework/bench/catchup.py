@@ -1,33 +1,38 @@
-"""``drain``: messages per second, and CPU time per message, from a backlog on disk to a provider that does nothing but
-take what it is given; and where that time goes.
+"""``catchup``: messages per second, and CPU time per message, from a backlog on disk to a provider that does nothing
+but take what it is given; and where that time goes.
 
 A backlog is written while the buffer is paused. Before it is sent, the same files are read by the buffer's own reader
 alone, and frame by frame with each of its checks, which is what the reader's short way past frames of one message must
 equal. Then the buffer is resumed, until the last message is acknowledged. Rounds of all cases are interleaved.
+
+Then how smooth ``max_rate`` is: messages in each tenth of a second, of those that the limit allows.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mbframework import MessageBuffer
+from mbframework.bench.figures import median_and_spread, percentile
+from mbframework.bench.report import Report
+from mbframework.bench.setting import setting
+from mbframework.bench.worker import MeasurementFailed
 from mbframework.files import Files
 from mbframework.message import Batch
 from mbframework.provider import Provider
 from mbframework.spool import frame, layout, segment_header
 from mbframework.spool.reader import Gap, SpoolReader
 from mbframework.units import MiB, parse_size
-from tests.bench.figures import median_and_spread
-from tests.bench.report import Report
 
+_SLICE_S = 0.1
 _FIRST = 2  # of the backlog: one message goes before, so that the lane is connected and warm
 
 
@@ -86,26 +91,30 @@ class Taker(Provider):
         self.inside += time.perf_counter() - begun
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``drain``."""
-    parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5)")
-    parser.add_argument("--messages", type=int, default=300_000, help="messages of one backlog (default 300000)")
-    parser.add_argument("--value", default="100", help="bytes of a value (default 100)")
-    parser.add_argument("--only", help="only the cases whose names contain this")
+@dataclass(frozen=True)
+class Settings:
+    """The options of ``catchup``."""
+
+    rounds: int = setting(5, "Rounds.")
+    messages: int = setting(300_000, "Messages of one backlog.")
+    value: str = setting("100", "Bytes of a value.")
+    only: str = setting("", "Only the cases whose names contain this.")
+    rate: int = setting(20_000, "max_rate, messages per second.")
+    seconds: float = setting(5.0, "How long that rate is watched.")
 
 
-def run(chosen: argparse.Namespace) -> Report:
+def run(settings: Settings, directory: str) -> Report:
     """Measure all cases."""
-    cases = [case for case in CASES if not chosen.only or chosen.only in case.name]
+    cases = [case for case in CASES if settings.only in case.name]
     found = {case.name: Samples() for case in cases}
-    for _ in range(chosen.rounds):
+    for _ in range(settings.rounds):
         for case in cases:
-            with tempfile.TemporaryDirectory(prefix="mb-bench-", dir=chosen.directory) as folder:
-                _measure(case, folder, bytes(parse_size(chosen.value)), chosen.messages, found[case.name])
-    report = Report("drain")
-    rounds = f"median (lowest … highest) of {chosen.rounds} interleaved rounds"
+            with tempfile.TemporaryDirectory(prefix="mb-bench-", dir=directory) as folder:
+                _measure(case, folder, bytes(parse_size(settings.value)), settings.messages, found[case.name])
+    report = Report("catchup")
+    rounds = f"median (lowest … highest) of {settings.rounds} interleaved rounds"
     whole = report.table(
-        f"Through the whole buffer, {chosen.value}-byte value: {rounds}",
+        f"Through the whole buffer, {settings.value}-byte value: {rounds}",
         "", "messages/s", "µs of CPU a message", "of it the sender's", "messages a batch", "no send() under way",
     )  # fmt: skip
     reading = report.table(
@@ -120,7 +129,7 @@ def run(chosen: argparse.Namespace) -> Report:
             median_and_spread([1e6 / each for each in samples.wall], 0),
             median_and_spread(samples.cpu, 2),
             median_and_spread(samples.sender, 2),
-            f"{chosen.messages / statistics.median(samples.batches):,.0f}",
+            f"{settings.messages / statistics.median(samples.batches):,.0f}",
             f"{statistics.median(samples.idle):.0%}",
             **facts,
         )
@@ -129,6 +138,7 @@ def run(chosen: argparse.Namespace) -> Report:
             case.name, median_and_spread(samples.read, 2), median_and_spread(samples.by_frame, 2),
             f"{by_frame / read:.1f}", f"{read / statistics.median(samples.sender):.0%}", **facts,
         )  # fmt: skip
+    _smoothness(report, settings, directory)
     report.remarks.append(
         "× frame by frame: how many times as fast as checking and decoding one frame after the other from files that "
         "are in memory; more is better."
@@ -159,7 +169,54 @@ def _measure(case: Case, folder: str, value: bytes, messages: int, samples: Samp
         samples.batches.append(provider.batches - batches)
         samples.idle.append(max(0.0, 1 - (provider.inside - inside) / spent))
     if provider.taken != messages + _FIRST - 1:
-        raise SystemExit(f"drain: {provider.taken:,} messages arrived of {messages + _FIRST - 1:,}")
+        raise MeasurementFailed(f"{provider.taken:,} messages arrived of {messages + _FIRST - 1:,}")
+
+
+class Noter(Provider):
+    """Takes batches, and notes when how many came. ``full`` when it has ``wanted``."""
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self.came: list[tuple[float, int]] = []
+        self.full = threading.Event()
+
+    def send(self, batch: Batch) -> None:
+        self.came.append((time.perf_counter(), len(batch)))
+        self._wanted -= len(batch)
+        if self._wanted <= 0:
+            self.full.set()
+
+
+def _smoothness(report: Report, settings: Settings, directory: str) -> None:
+    wanted = max(1, int(settings.rate * settings.seconds))
+    provider = Noter(wanted)
+    with tempfile.TemporaryDirectory(prefix="mb-bench-", dir=directory) as folder:
+        with MessageBuffer(
+            os.path.join(folder, "buffer"), provider, mode="always", catch_up="full", max_rate=settings.rate,
+            close_timeout=0,
+        ) as buffer:  # fmt: skip
+            for _ in range(0, wanted, 1000):
+                buffer.write_many("topic", [bytes(parse_size(settings.value))] * 1000)
+            if not provider.full.wait(10 * settings.seconds + 30):
+                raise MeasurementFailed(f"max_rate={settings.rate:,}: {wanted:,} messages took over ten times too long")
+    shares = [100 * count / (settings.rate * _SLICE_S) for count in sliced(provider.came, _SLICE_S)]
+    table = report.table(
+        f"max_rate={settings.rate:,}: messages in each tenth of a second, % of what it allows",
+        "", "median", "p1", "p99", "most", "over all",
+    )  # fmt: skip
+    ordered = sorted(shares)
+    figures = [statistics.median(shares), *(percentile(ordered, share) for share in (0.01, 0.99, 1.0))]
+    figures.append(statistics.fmean(shares))
+    table.add("messages", *(f"{figure:.0f}" for figure in figures), shares=shares)
+
+
+def sliced(came: Sequence[tuple[float, int]], seconds: float) -> list[int]:
+    """How many came in each whole slice of time from the first on; the last, which is not whole, is left out."""
+    begun = came[0][0]
+    counts = [0] * (int((came[-1][0] - begun) / seconds) + 1)
+    for moment, count in came:
+        counts[int((moment - begun) / seconds)] += count
+    return counts[:-1] or counts
 
 
 def _write(buffer: MessageBuffer, case: Case, value: bytes, messages: int) -> None:
@@ -188,7 +245,7 @@ def _read(lane: str, messages: int) -> None:
         while position < end:
             found = reader.read(position, ordinal, until=end, max_messages=10_000, max_bytes=MiB, hint=hint)
             if found is None:
-                raise SystemExit(f"drain: nothing to read at sequence {position:,}")
+                raise MeasurementFailed(f"nothing to read at sequence {position:,}")
             if isinstance(found, Gap):
                 position, ordinal = found.next, found.ordinal
                 continue

@@ -1,19 +1,14 @@
-"""``providers``: messages per second from a backlog on disk through the whole buffer into a real server, and how fast
-the same client library is when it is used by itself, in the same run.
+"""The ways to bring messages into each server that ``mb bench providers`` compares: the bare clients, used as their
+documentation recommends for bulk, and how to start a server and to ask what has arrived.
 
-A backlog is written while the buffer is paused; the time is that from ``resume()`` to the last acknowledgement. The
-bare client sends the same values, made beforehand, in the way that its documentation recommends for bulk. Server and
-client share the machine. After each measurement the server is asked how many messages it has.
+Client libraries are imported by what uses them.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import os
 import sqlite3
-import statistics
 import tempfile
 import threading
 import time
@@ -23,20 +18,17 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any
 
-from mbframework import MessageBuffer
+from mbframework.bench.worker import MeasurementFailed
 from mbframework.testing.http import HttpServer
 from mbframework.testing.mqtt import MosquittoServer
 from mbframework.testing.nats import NatsServer
 from mbframework.testing.postgres import PostgresServer
 from mbframework.testing.rabbitmq import RabbitServer
 from mbframework.testing.redis import RedisServer
-from mbframework.units import parse_size
-from tests.bench.figures import median_and_spread
-from tests.bench.report import Report
 
 _MANY = 1000
 _BATCH = 10_000
-_TOPIC = "orders"
+TOPIC = "orders"
 
 #: Sends all values to a new place at the server; how many seconds it took until they were acknowledged.
 Send = Callable[[Any, str, Sequence[bytes]], float]
@@ -57,79 +49,8 @@ class Contender:
     url: Callable[[Any, str], str]
     arrived: Callable[[Any, str], int]
     bare: dict[str, Send]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``providers``."""
-    parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5)")
-    parser.add_argument("--messages", type=int, default=100_000, help="messages of one measurement (default 100000)")
-    parser.add_argument("--value", default="100", help="bytes of a value (default 100)")
-    parser.add_argument("--only", help="only the providers whose names contain this")
-
-
-def run(chosen: argparse.Namespace) -> Report:
-    """Measure all contenders that can be had here."""
-    size = parse_size(chosen.value)
-    values = [b"%08d" % number + bytes(max(0, size - 8)) for number in range(chosen.messages)]
-    report = Report("providers")
-    table = report.table(
-        f"{chosen.value}-byte values, median (lowest … highest) of {chosen.rounds} interleaved rounds",
-        *("", "messages/s", "× bare"),
-    )
-    for contender in CONTENDERS:
-        if chosen.only and chosen.only not in contender.name:
-            continue
-        if reason := contender.obstacle():
-            report.remarks.append(f"not measured: {contender.name}: {reason}")
-            continue
-        ways: dict[str, Send] = {"buffer": _through_buffer(contender, chosen.directory), **contender.bare}
-        paces: dict[str, list[float]] = {way: [] for way in ways}
-        with contender.server() as server:
-            # The first round warms caches, and is not counted.
-            for number in range(chosen.rounds + 1):
-                for way, send in ways.items():
-                    pace = _measure(contender, server, send, values, way)
-                    if number:
-                        paces[way].append(pace)
-        through_buffer = statistics.median(paces["buffer"])
-        for way, found in paces.items():
-            ratio = "" if way == "buffer" else f"{through_buffer / statistics.median(found):,.2f}"
-            table.add(
-                f"{contender.name}: {way}", median_and_spread(found, 0), ratio,
-                provider=contender.name, way=way, pace=found,
-            )  # fmt: skip
-    report.remarks.append("× bare: the pace of the buffer divided by that of this way to use the client by itself.")
-    return report
-
-
-def _measure(contender: Contender, server: Any, send: Send, values: Sequence[bytes], way: str) -> float:
-    place = f"bench_{uuid.uuid4().hex}"
-    seconds = send(server, place, values)
-    arrived = contender.arrived(server, place)
-    if arrived != len(values):
-        raise SystemExit(f"{contender.name}: {way}: {arrived:,} of {len(values):,} messages arrived")
-    return len(values) / seconds
-
-
-def _through_buffer(contender: Contender, directory: str) -> Send:
-    def send(server: Any, place: str, values: Sequence[bytes]) -> float:
-        url = contender.url(server, place)
-        with (
-            tempfile.TemporaryDirectory(prefix="mb-bench-", dir=directory) as folder,
-            MessageBuffer(os.path.join(folder, "buffer"), url, mode="always", catch_up="full") as buffer,
-        ):
-            # Connected, and past what is done once.
-            buffer.write(_TOPIC, values[0])
-            buffer.flush(60)
-            buffer.pause()
-            for first in range(1, len(values), _MANY):
-                buffer.write_many(_TOPIC, values[first : first + _MANY])
-            begun = time.perf_counter()
-            buffer.resume()
-            buffer.flush(600)
-            return time.perf_counter() - begun
-
-    return send
+    #: Of the messages, for those that are slow.
+    part: float = 1
 
 
 # -- Redis -------------------------------------------------------------------------------------------------------------
@@ -145,7 +66,7 @@ def _xadd(*, transaction: bool) -> Send:
             for first in range(0, len(values), _MANY):
                 with client.pipeline(transaction=transaction) as pipeline:
                     for value in values[first : first + _MANY]:
-                        pipeline.xadd(place + _TOPIC, {"value": value})
+                        pipeline.xadd(place + TOPIC, {"value": value})
                     pipeline.execute()
             return time.perf_counter() - begun
 
@@ -156,7 +77,7 @@ def _xlen(server: RedisServer, place: str) -> int:
     import redis
 
     with closing(redis.Redis(port=server.port)) as client:
-        return int(client.xlen(place + _TOPIC))
+        return int(client.xlen(place + TOPIC))
 
 
 # -- RabbitMQ ----------------------------------------------------------------------------------------------------------
@@ -167,12 +88,12 @@ def _confirmed(server: RabbitServer, place: str, values: Sequence[bytes]) -> flo
     import pika
 
     parameters = pika.ConnectionParameters("127.0.0.1", server.port, credentials=pika.PlainCredentials("mb", "mb"))
-    connection = pika.SelectConnection(parameters, on_open_callback=lambda _: connection.ioloop.stop())
+    connection: Any = pika.SelectConnection(parameters, on_open_callback=lambda _: connection.ioloop.stop())
     loop = connection.ioloop
     loop.start()
     channel = connection.channel(on_open_callback=lambda _: loop.stop())
     loop.start()
-    channel.queue_declare(place + _TOPIC, durable=True, callback=lambda _: loop.stop())
+    channel.queue_declare(place + TOPIC, durable=True, callback=lambda _: loop.stop())
     loop.start()
     published = 0
 
@@ -185,7 +106,7 @@ def _confirmed(server: RabbitServer, place: str, values: Sequence[bytes]) -> flo
     begun = time.perf_counter()
     for first in range(0, len(values), _MANY):
         for value in values[first : first + _MANY]:
-            channel.basic_publish("", place + _TOPIC, value, pika.BasicProperties(delivery_mode=2), mandatory=True)
+            channel.basic_publish("", place + TOPIC, value, pika.BasicProperties(delivery_mode=2), mandatory=True)
             published += 1
         loop.start()
     seconds = time.perf_counter() - begun
@@ -201,7 +122,7 @@ def _queued(server: RabbitServer, place: str) -> int:
 
     parameters = pika.ConnectionParameters("127.0.0.1", server.port, credentials=pika.PlainCredentials("mb", "mb"))
     with closing(pika.BlockingConnection(parameters)) as connection:
-        return int(connection.channel().queue_delete(place + _TOPIC).method.message_count)
+        return int(connection.channel().queue_delete(place + TOPIC).method.message_count)
 
 
 # -- MQTT --------------------------------------------------------------------------------------------------------------
@@ -222,7 +143,7 @@ def _mqtt_client(server: MosquittoServer, name: str, *, clean: bool = False, **c
     client.connect("127.0.0.1", server.port)
     client.loop_start()
     if not welcome.wait(10):
-        raise SystemExit("mqtt: the broker does not answer")
+        raise MeasurementFailed("mqtt: the broker does not answer")
     return client
 
 
@@ -247,7 +168,7 @@ def _mqtt_publish(server: MosquittoServer, place: str, values: Sequence[bytes]) 
     begun = time.perf_counter()
     # paho numbers messages up to 65,535: more must not be open at once.
     for first in range(0, len(values), _BATCH):
-        told = [client.publish(f"{place}/{_TOPIC}", value, 1) for value in values[first : first + _BATCH]]
+        told = [client.publish(f"{place}/{TOPIC}", value, 1) for value in values[first : first + _BATCH]]
         for one in told:
             one.wait_for_publish()
     seconds = time.perf_counter() - begun
@@ -297,7 +218,7 @@ def _publish_async(server: NatsServer, place: str, values: Sequence[bytes]) -> f
     async def work(context: Any) -> float:
         begun = time.perf_counter()
         for value in values:
-            await context.publish_async(f"{place}.{_TOPIC}", value)
+            await context.publish_async(f"{place}.{TOPIC}", value)
         await context.publish_async_completed()
         return time.perf_counter() - begun
 
@@ -309,7 +230,7 @@ def _publish_gathered(server: NatsServer, place: str, values: Sequence[bytes]) -
         begun = time.perf_counter()
         for first in range(0, len(values), _MANY):
             part = values[first : first + _MANY]
-            await asyncio.gather(*(context.publish(f"{place}.{_TOPIC}", value) for value in part))
+            await asyncio.gather(*(context.publish(f"{place}.{TOPIC}", value) for value in part))
         return time.perf_counter() - begun
 
     return _jetstream(server, place, work)
@@ -345,7 +266,7 @@ def _table(server: PostgresServer, place: str) -> Any:
 def _rows(values: Sequence[bytes]) -> list[tuple[object, ...]]:
     buffer, now = uuid.uuid4(), time.time_ns()
     return [
-        (buffer, "main", number, _TOPIC, None, value, None, None, None, now) for number, value in enumerate(values, 1)
+        (buffer, "main", number, TOPIC, None, value, None, None, None, now) for number, value in enumerate(values, 1)
     ]
 
 
@@ -395,7 +316,7 @@ def _ndjson(server: HttpServer, place: str, values: Sequence[bytes]) -> float:
     with httpx.Client(timeout=30) as client:
         begun = time.perf_counter()
         for first in range(0, len(values), _MANY):
-            lines = [json.dumps({"topic": _TOPIC, "value": value.decode()}) for value in values[first : first + _MANY]]
+            lines = [json.dumps({"topic": TOPIC, "value": value.decode()}) for value in values[first : first + _MANY]]
             answer = client.post(
                 f"http://127.0.0.1:{server.port}/{place}",
                 content="\n".join(lines),
@@ -423,7 +344,7 @@ def _sqlite_executemany(folder: str, place: str, values: Sequence[bytes]) -> flo
         connection.execute("PRAGMA synchronous = full")
         connection.executescript(schema.CREATE.format(table="messages"))
         insert = schema.INSERT.format(table="messages")
-        rows = [("b", "main", n, _TOPIC, None, value, None, 0, 0, 0) for n, value in enumerate(values, 1)]
+        rows = [("b", "main", n, TOPIC, None, value, None, 0, 0, 0) for n, value in enumerate(values, 1)]
         begun = time.perf_counter()
         for first in range(0, len(rows), _BATCH):
             connection.execute("BEGIN IMMEDIATE")
@@ -464,6 +385,7 @@ CONTENDERS = (
         _mqtt_place,
         _mqtt_fetched,
         {"paho-mqtt, QoS 1, 1,000 messages under way": _mqtt_publish},
+        part=0.2,
     ),
     Contender(
         "nats",
@@ -475,6 +397,7 @@ CONTENDERS = (
             "nats-py publish_async(), 4,000 under way": _publish_async,
             "nats-py publish(), 1,000 gathered": _publish_gathered,
         },
+        part=0.5,
     ),
     Contender(
         "postgres",

@@ -7,26 +7,27 @@ to a call.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from array import array
 from bisect import bisect_right
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from mbframework.bench.figures import number, percentile
+from mbframework.bench.kafka_clients import missing_kafka_python
+from mbframework.bench.paced import SAMPLE
+from mbframework.bench.report import Report
+from mbframework.bench.setting import setting
+from mbframework.bench.worker import MeasurementFailed, Worker
 from mbframework.testing.kafka import KafkaBroker
 from mbframework.units import parse_size
-from tests.bench.figures import percentile
-from tests.bench.paced import SAMPLE
-from tests.bench.report import Report
 
-DEMANDED_US = 200.0
+_LONG_US = 200.0
 CALLS = {
     "write": "MessageBuffer.write()",
     "producer": "KafkaProducer.send(), kafka-python",
@@ -54,83 +55,67 @@ PLAN = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True)
+class Settings:
     """The options of ``latency``."""
-    parser.add_argument("--seconds", type=int, default=90, help="how long (default 90)")
-    parser.add_argument("--rate", type=int, default=1000, help="calls per second (default 1000)")
-    parser.add_argument("--value", default="100", help="bytes of a value (default 100)")
-    parser.add_argument("--calls", default=",".join(CALLS), help="which calls to measure (default %(default)s)")
+
+    seconds: int = setting(90, "How long.")
+    rate: int = setting(1000, "Calls per second.")
+    value: str = setting("100", "Bytes of a value.")
+    outages: bool = setting(True, "Kill and freeze the broker; without, a running one serves too.")
+    calls: str = setting(",".join(CALLS), "Which calls to measure.")
 
 
-def run(chosen: argparse.Namespace) -> Report:
+def run(settings: Settings, directory: str) -> Report:
     """Measure all calls through one series of outages."""
-    reason = KafkaBroker.available()
-    if reason is not None:
-        sys.exit(f"latency: no Kafka broker: {reason}")
-    calls = chosen.calls.split(",")
-    with tempfile.TemporaryDirectory(prefix="mb-bench-", dir=chosen.directory) as folder, KafkaBroker() as broker:
-        if not broker.controllable:
-            sys.exit("latency: this benchmark kills the broker, which is not ours; unset MBFRAMEWORK_TEST_KAFKA")
-        processes = [_start(call, broker, folder, chosen) for call in calls]
-        try:
-            for process in processes:
-                _line(process)
-            for process in processes:
-                _write(process, b"go\n")
-            phases = _suffer(broker, chosen.seconds)
-            facts = [json.loads(_line(process)) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+    report = Report("latency")
+    reason = KafkaBroker.available() or missing_kafka_python()
+    broker = KafkaBroker()
+    if not reason and settings.outages and not broker.controllable:
+        reason = "this kills the broker, which is not ours; unset MBFRAMEWORK_TEST_KAFKA"
+    if reason:
+        for budget in ("outage-p999", "outage-max"):
+            report.missing(budget, reason)
+        return report
+    calls = settings.calls.split(",")
+    if wrong := set(calls) - CALLS.keys():
+        raise MeasurementFailed(f"calls: expected some of {', '.join(CALLS)}, not {', '.join(sorted(wrong))}")
+    with tempfile.TemporaryDirectory(prefix="mb-bench-", dir=directory) as folder, broker, ExitStack() as stack:
+        workers = [stack.enter_context(Worker("paced")) for _ in calls]
+        for call, worker in zip(calls, workers, strict=True):
+            _order(worker, call, broker, folder, settings)
+        for worker in workers:
+            worker.answer()
+        for worker in workers:
+            worker.tell()
+        phases = _suffer(broker, settings.seconds, PLAN if settings.outages else PLAN[:1])
+        facts = [worker.answer() for worker in workers]
         samples = [_load(os.path.join(folder, call)) for call in calls]
-    return _report(chosen, dict(zip(calls, zip(samples, facts, strict=True), strict=True)), phases)
+    _report(report, settings, dict(zip(calls, zip(samples, facts, strict=True), strict=True)), phases)
+    return report
 
 
-def _start(call: str, broker: KafkaBroker, folder: str, chosen: argparse.Namespace) -> subprocess.Popen[bytes]:
+def _order(worker: Worker, call: str, broker: KafkaBroker, folder: str, settings: Settings) -> None:
     broker.create_topic(call)
-    order = {
-        "what": call,
-        "target": os.path.join(folder, f"{call}.target"),
-        "url": f"kafka://{broker.bootstrap}",
-        "topic": call,
-        "rate": chosen.rate,
-        "seconds": chosen.seconds,
-        "value": parse_size(chosen.value),
-        "samples": os.path.join(folder, call),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.paced", json.dumps(order)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    worker.tell(
+        what=call, target=os.path.join(folder, f"{call}.target"), url=f"kafka://{broker.bootstrap}", topic=call,
+        rate=settings.rate, seconds=settings.seconds, value=parse_size(settings.value),
+        samples=os.path.join(folder, call),
     )  # fmt: skip
 
 
-def _suffer(broker: KafkaBroker, seconds: int) -> list[tuple[float, str]]:
+def _suffer(broker: KafkaBroker, seconds: int, plan: Sequence[Moment]) -> list[tuple[float, str]]:
     """Follow the plan; (seconds since the start, phase) as it really was."""
     begun = time.monotonic()
     waiter = threading.Event()
     phases: list[tuple[float, str]] = []
-    for moment in PLAN:
+    for moment in plan:
         waiter.wait(max(0.0, begun + moment.at * seconds - time.monotonic()))
         phases.append((time.monotonic() - begun, moment.phase))
         if moment.action:
             getattr(broker, moment.action)()
     waiter.wait(max(0.0, begun + seconds - time.monotonic()))
     return phases
-
-
-def _line(process: subprocess.Popen[bytes]) -> bytes:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        sys.exit("latency: a measured process has ended; what it said stands above")
-    return line
-
-
-def _write(process: subprocess.Popen[bytes], data: bytes) -> None:
-    assert process.stdin is not None
-    process.stdin.write(data)
-    process.stdin.flush()
 
 
 def _load(path: str) -> array[int]:
@@ -141,26 +126,31 @@ def _load(path: str) -> array[int]:
 
 
 def _report(
-    chosen: argparse.Namespace, results: dict[str, tuple[array[int], dict[str, Any]]], phases: list[tuple[float, str]]
-) -> Report:
-    report = Report("latency")
+    report: Report,
+    settings: Settings,
+    results: dict[str, tuple[array[int], dict[str, Any]]],
+    phases: list[tuple[float, str]],
+) -> None:
     columns = ["p50", "p99", "p99.9", "max", "over 200"]
     table = report.table(
-        f"One call, in µs; {chosen.rate:,} calls a second for {chosen.seconds} s while the broker is killed (-9) twice"
-        f" and frozen once; demanded of write(): p99.9 at most {DEMANDED_US:g}",
+        f"One call, in µs; {settings.rate:,} calls a second for {settings.seconds} s"
+        + (" while the broker is killed (-9) twice and frozen once" if settings.outages else ""),
         "", *columns, "p99.9, ratio to write()",
     )  # fmt: skip
-    reference = None
-    for call, (samples, _) in results.items():
-        figures = _figures([duration / 1e3 for duration in samples[1::SAMPLE]])
-        reference = reference or figures["p99.9"]
+    every = {call: _figures([each / 1e3 for each in samples[1::SAMPLE]]) for call, (samples, _) in results.items()}
+    for budget, name, unit_us in (("outage-p999", "p99.9", 1.0), ("outage-max", "max", 1e3)):
+        bare = f"`KafkaProducer.send()`: {number(every['producer'][name] / 1e3)} ms" if "producer" in every else ""
+        if "write" in every:
+            report.found(budget, [every["write"][name] / unit_us], bare)
+    reference = next(iter(every.values()))["p99.9"]
+    for call, figures in every.items():
         table.add(CALLS[call], *_cells(figures), f"{figures['p99.9'] / reference:.2f}", call=call, **figures)
     starts = [at for at, _ in phases]
     table = report.table("The same by what the broker was doing", "", *columns)
     for call, (samples, _) in results.items():
         by_phase: dict[str, list[float]] = {}
         for tick, duration in enumerate(samples[1::SAMPLE]):
-            phase = phases[max(0, bisect_right(starts, tick / chosen.rate) - 1)][1]
+            phase = phases[max(0, bisect_right(starts, tick / settings.rate) - 1)][1]
             by_phase.setdefault(phase, []).append(duration / 1e3)
         for phase, durations in by_phase.items():
             figures = _figures(durations)
@@ -189,14 +179,13 @@ def _report(
     for call, (_, facts) in results.items():
         report.remarks.append(f"{CALLS[call]}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
     report.remarks.append("phases: " + ", ".join(f"{at:.1f} s {phase}" for at, phase in phases))
-    return report
 
 
 def _figures(durations: list[float]) -> dict[str, float]:
     ordered = sorted(durations)
     shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
     figures = {name: percentile(ordered, share) for name, share in shares.items()}
-    return figures | {"over 200": float(len(ordered) - bisect_right(ordered, DEMANDED_US)), "calls": len(ordered)}
+    return figures | {"over 200": float(len(ordered) - bisect_right(ordered, _LONG_US)), "calls": len(ordered)}
 
 
 def _cells(figures: dict[str, float]) -> list[str]:

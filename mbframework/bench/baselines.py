@@ -1,0 +1,139 @@
+"""``baselines``: whether ``mb bench kafka`` uses the other clients at their best. Each is measured as it is used there,
+beside its own benchmark, where it comes with one, and beside other settings of what decides its speed; rounds are
+interleaved. A client counts as well used where no other way was faster by more than a tenth.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+
+from mbframework.bench.figures import median_and_spread, number, ratios
+from mbframework.bench.kafka_clients import (
+    TUNED_AIOKAFKA,
+    TUNED_CONFLUENT,
+    TUNED_JAVA,
+    Load,
+    Send,
+    aiokafka_batches,
+    confluent_batch,
+    java_performance,
+    kafka_own_benchmark,
+    kafka_send,
+    missing_aiokafka,
+    missing_confluent,
+    missing_java,
+    missing_kafka_python,
+    numbered,
+)
+from mbframework.bench.kafka_round import measure
+from mbframework.bench.report import Report
+from mbframework.bench.setting import setting
+from mbframework.testing.kafka import KafkaBroker
+from mbframework.units import parse_size
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of ``baselines``."""
+
+    rounds: int = setting(3, "Rounds.")
+    messages: int = setting(400_000, "Messages of one measurement; slow clients get a part of them.")
+    value: str = setting("100", "Bytes of a value.")
+    only: str = setting("", "Only the clients whose names contain this.")
+
+
+@dataclass(frozen=True)
+class Client:
+    """``used``: as ``mb bench kafka`` does; ``others``: what it is compared with, by what to call it."""
+
+    budget: str
+    name: str
+    used: Send
+    others: dict[str, Send]
+    part: float = 1
+    missing: str = ""
+    times: dict[str, list[float]] = field(default_factory=dict)
+
+
+#: Java compiles while it begins, and counts it.
+_MOST = 4
+_USED = "as it is used"
+
+
+def clients() -> list[Client]:
+    """All of them."""
+    confluent = {
+        f"linger.ms={linger}, batch.size={size:,}, {at_once:,} at once": confluent_batch(
+            TUNED_CONFLUENT | {"linger.ms": linger, "batch.size": size}, at_once=at_once
+        )
+        for linger, size, at_once in ((5, 1_000_000, 10_000), (100, 1_000_000, 10_000), (20, 250_000, 10_000),
+                                      (20, 1_000_000, 1_000), (20, 1_000_000, 100_000))
+    }  # fmt: skip
+    confluent["idempotence off"] = confluent_batch(TUNED_CONFLUENT | {"enable.idempotence": False})
+    aiokafka = {
+        f"max_batch_size={size:,}, linger_ms={linger}": aiokafka_batches(max_batch_size=size, linger_ms=linger)
+        for size, linger in ((16_384, 0), (262_144, 20), (1_000_000, 0))
+    }
+    java = {
+        f"batch.size={size} linger.ms={linger}": java_performance((f"batch.size={size}", f"linger.ms={linger}"))
+        for size, linger in ((65_536, 20), (262_144, 5), (262_144, 100), (1_000_000, 20))
+    }
+    return [
+        Client("baseline-kafka", "kafka-python send()", kafka_send(), {"its own benchmark": kafka_own_benchmark}, 0.1),
+        Client(
+            "baseline-confluent", "confluent produce_batch()", confluent_batch(TUNED_CONFLUENT), confluent,
+            missing=missing_confluent(),
+        ),
+        Client(
+            "baseline-aiokafka", "aiokafka send_batch()", aiokafka_batches(**TUNED_AIOKAFKA), aiokafka, 0.5,
+            missing=missing_aiokafka(),
+        ),
+        Client(
+            "baseline-java", "Java ProducerPerformance", java_performance(TUNED_JAVA), java, _MOST,
+            missing=missing_java(),
+        ),
+    ]  # fmt: skip
+
+
+def run(settings: Settings, directory: str) -> Report:
+    """Measure all clients."""
+    report = Report("baselines")
+    if reason := KafkaBroker.available() or missing_kafka_python():
+        report.remarks.append(f"not measured: {reason}")
+        return report
+    values = _MOST * numbered(settings.messages, parse_size(settings.value))
+    chosen = [client for client in clients() if settings.only in client.name]
+    with KafkaBroker() as broker:
+        # The first round warms the broker's compiler and page cache, and is not counted.
+        for turn in range(settings.rounds + 1):
+            for client in chosen:
+                count = max(1, int(settings.messages * client.part) // (1 if turn else 20))
+                for name, send in ({_USED: client.used} | client.others).items() if not client.missing else ():
+                    spent = measure(f"{client.name}, {name}", send, Load(values[:count]), broker, directory)
+                    if turn:
+                        client.times.setdefault(name, []).append(spent.time)
+    _report(report, settings, chosen)
+    return report
+
+
+def _report(report: Report, settings: Settings, chosen: list[Client]) -> None:
+    table = report.table(
+        f"{settings.value}-byte values into one broker on this machine; median (lowest … highest) of {settings.rounds}"
+        " interleaved rounds",
+        "", "messages/s", "as it is used / this",
+    )  # fmt: skip
+    for client in chosen:
+        if client.missing:
+            report.missing(client.budget, client.missing)
+            continue
+        used = client.times[_USED]
+        for name, times in client.times.items():
+            paces = [1e6 / time for time in times]
+            ratio = ratios(times, used)
+            table.add(
+                f"{client.name}, {name}", median_and_spread(paces, 0), number(statistics.median(ratio)),
+                client=client.name, way=name, pace=paces, ratio=ratio,
+            )  # fmt: skip
+        best = min(client.others, key=lambda name: statistics.median(client.times[name]))
+        report.found(client.budget, ratios(client.times[best], used), best)
