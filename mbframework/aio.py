@@ -20,12 +20,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from mbframework.buffer import MessageBuffer
+from mbframework.bundle import Bundle
 from mbframework.config import Mode
 from mbframework.errors import BufferFull, NotAccepted
-from mbframework.intake import Data, Headers
+from mbframework.intake import Data, Headers, check_one
 from mbframework.lane import Lane
 from mbframework.patience import WouldWait
 from mbframework.units import parse_time
@@ -40,16 +41,27 @@ _FIRST_SLEEP = 0.001
 _LONGEST_SLEEP = 0.05
 
 
-class AsyncMessageBuffer:
-    """As :class:`~mbframework.MessageBuffer`, for ``async with``; it opens when it is entered.
+class Underneath(Protocol):
+    """A buffer, as far as every one for asyncio hands things on to it."""
 
-    :raises ConfigurationError: from ``__aenter__``, like every error of opening.
-    """
+    def sync(self) -> None: ...
+    def set_mode(self, mode: Mode) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def close(self, timeout: float | None = None) -> None: ...
+    @property
+    def pressure(self) -> float: ...
 
-    def __init__(self, directory: Any, provider: ProviderArgument = None, **options: Any) -> None:
-        self._make = partial(MessageBuffer, directory, provider, **options)
-        self._buffer: MessageBuffer | None = None
-        self._long = asyncio.Lock()
+
+B = TypeVar("B", bound=Underneath)
+
+
+class Entered(Generic[B]):
+    """What every buffer for asyncio is: made, on a thread, when it is entered; closed, on a thread, when it is left."""
+
+    def __init__(self, make: Callable[[], B]) -> None:
+        self._make = make
+        self._buffer: B | None = None
 
     async def __aenter__(self) -> Self:
         opening = asyncio.ensure_future(asyncio.to_thread(self._make))
@@ -74,11 +86,55 @@ class AsyncMessageBuffer:
             _log.exception("closing after an exception failed")
 
     @property
-    def buffer(self) -> MessageBuffer:
+    def buffer(self) -> B:
         """The buffer underneath."""
         if self._buffer is None:
-            raise RuntimeError("the buffer is not open; expected 'async with AsyncMessageBuffer(…)'")
+            raise RuntimeError(f"the buffer is not open; expected 'async with {type(self).__name__}(…)'")
         return self._buffer
+
+    async def sync(self) -> None:
+        """As :meth:`MessageBuffer.sync`."""
+        await asyncio.to_thread(self.buffer.sync)
+
+    async def set_mode(self, mode: Mode) -> None:
+        """As :meth:`MessageBuffer.set_mode`."""
+        await asyncio.to_thread(self.buffer.set_mode, mode)
+
+    async def pause(self) -> None:
+        """As :meth:`MessageBuffer.pause`."""
+        await asyncio.to_thread(self.buffer.pause)
+
+    async def resume(self) -> None:
+        """As :meth:`MessageBuffer.resume`."""
+        await asyncio.to_thread(self.buffer.resume)
+
+    @property
+    def pressure(self) -> float:
+        """As :attr:`MessageBuffer.pressure`."""
+        return self.buffer.pressure
+
+    async def close(self, timeout: float | None = None) -> None:
+        """As :meth:`MessageBuffer.close`."""
+        if self._buffer is not None:
+            await asyncio.to_thread(self._buffer.close, timeout)
+
+
+class AsyncMessageBuffer(Entered[MessageBuffer]):
+    """As :class:`~mbframework.MessageBuffer`, for ``async with``; it opens when it is entered.
+
+    :raises ConfigurationError: from ``__aenter__``, like every error of opening.
+    """
+
+    def __init__(self, directory: Any, provider: ProviderArgument = None, **options: Any) -> None:
+        super().__init__(partial(MessageBuffer, directory, provider, **options))
+        self._long = asyncio.Lock()
+
+    @classmethod
+    def around(cls, buffer: MessageBuffer) -> Self:
+        """The same face of a buffer that is open, and that somebody else closes."""
+        face = cls(buffer.directory)
+        face._buffer = buffer
+        return face
 
     async def write(
         self,
@@ -90,15 +146,12 @@ class AsyncMessageBuffer:
         timestamp: int | None = None,
     ) -> int:
         """As :meth:`MessageBuffer.write`; waits, where it must, without holding up the loop."""
-        items, size = self.buffer.check_many(
-            topic,
-            [value],
-            [key],
-            None if headers is None else [headers],
-            None if partition is None else [partition],
-            None if timestamp is None else [timestamp],
-        )
-        return (await self._accept(items, size))[0]
+        lane = self.buffer.running_lane()
+        item, raw, size = check_one(topic, value, key, headers, partition, timestamp, lane.max_message)
+        sequence = await self._patiently(lane, partial(lane.write, item, raw, size, wait=False))
+        if lane.limits.always_sync and sequence:
+            await self._finish(range(sequence, sequence + 1), partial(lane.make_durable, sequence))
+        return sequence
 
     async def write_many(
         self,
@@ -110,14 +163,20 @@ class AsyncMessageBuffer:
         timestamps: Iterable[int | None] | None = None,
     ) -> range:
         """As :meth:`MessageBuffer.write_many`; waits, where it must, without holding up the loop."""
-        items, size = self.buffer.check_many(topic, values, keys, headers, partitions, timestamps)
-        return await self._accept(items, size)
+        return await self._accept(self.buffer.check_many(topic, values, keys, headers, partitions, timestamps))
 
-    async def _accept(self, items: list[Any], size: int) -> range:
+    async def _accept(self, bundle: Bundle) -> range:
         lane = self.buffer.running_lane()
-        if not lane.fit_together(len(items), size):
+        if not lane.fit_together(len(bundle), bundle.size):
             async with self._long:
-                return await self._accept_long(lane, items, size)
+                return await self._accept_long(lane, bundle)
+        accepted = await self._patiently(lane, partial(lane.write_many, bundle, bundle.size, wait=False))
+        if lane.limits.always_sync and accepted:
+            await self._finish(accepted, partial(lane.make_durable, accepted[-1]))
+        return accepted
+
+    async def _patiently(self, lane: Lane, write: Callable[[], T]) -> T:
+        """What ``write`` returns, which takes all or nothing, and may not wait."""
         timeout = lane.config.block_timeout
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -125,8 +184,7 @@ class AsyncMessageBuffer:
         searches = lane.vain_searches
         while True:
             try:
-                accepted = lane.write_many(items, size, wait=False)
-                break
+                return write()
             except WouldWait as reason:
                 # Nothing was accepted.
                 if timeout is not None and loop.time() - begun >= timeout:
@@ -135,11 +193,8 @@ class AsyncMessageBuffer:
                     raise BufferFull(f"the buffer is full and nothing is left to prune: {reason}") from None
             await asyncio.sleep(sleep)
             sleep = min(2 * sleep, _LONGEST_SLEEP)
-        if lane.limits.always_sync and accepted:
-            await self._finish(accepted, partial(lane.make_durable, accepted[-1]))
-        return accepted
 
-    async def _accept_long(self, lane: Lane, items: list[Any], size: int) -> range:
+    async def _accept_long(self, lane: Lane, bundle: Bundle) -> range:
         """What takes several steps, between which it may have to wait with a part accepted, runs on a thread."""
         work: Future[range] = Future()
         work.set_running_or_notify_cancel()
@@ -147,7 +202,7 @@ class AsyncMessageBuffer:
 
         def run() -> None:
             try:
-                work.set_result(lane.write_many(items, size, given_up))
+                work.set_result(lane.write_many(bundle, bundle.size, given_up))
             except BaseException as error:  # noqa: BLE001  (whatever it is, it is the awaiting task's)
                 work.set_exception(error)
 
@@ -192,36 +247,10 @@ class AsyncMessageBuffer:
             target = target or engine.flush_target()
             sleep = min(2 * sleep, _LONGEST_SLEEP)
 
-    async def sync(self) -> None:
-        """As :meth:`MessageBuffer.sync`."""
-        await asyncio.to_thread(self.buffer.sync)
-
-    async def set_mode(self, mode: Mode) -> None:
-        """As :meth:`MessageBuffer.set_mode`."""
-        await asyncio.to_thread(self.buffer.set_mode, mode)
-
-    async def pause(self) -> None:
-        """As :meth:`MessageBuffer.pause`."""
-        await asyncio.to_thread(self.buffer.pause)
-
-    async def resume(self) -> None:
-        """As :meth:`MessageBuffer.resume`."""
-        await asyncio.to_thread(self.buffer.resume)
-
     async def purge(self) -> int:
         """As :meth:`MessageBuffer.purge`."""
         return await asyncio.to_thread(self.buffer.purge)
 
-    @property
-    def pressure(self) -> float:
-        """As :attr:`MessageBuffer.pressure`."""
-        return self.buffer.pressure
-
     def status(self) -> LaneStatus:
         """As :meth:`MessageBuffer.status`."""
         return self.buffer.status()
-
-    async def close(self, timeout: float | None = None) -> None:
-        """As :meth:`MessageBuffer.close`."""
-        if self._buffer is not None:
-            await asyncio.to_thread(self._buffer.close, timeout)

@@ -21,17 +21,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from mbframework.admission import MEMORY_ONLY
+from mbframework.adoption import Adoption
 from mbframework.budget import Budget
+from mbframework.bundle import Bundle
 from mbframework.closing import Closing
 from mbframework.config import Config, Mode
 from mbframework.engine import Engine
-from mbframework.errors import BufferClosed, CloseIncomplete, ConfigurationError, MessageError, Undelivered
+from mbframework.errors import BufferClosed, CloseIncomplete, ConfigurationError, Undelivered
 from mbframework.files import Files
 from mbframework.intake import (
     Data,
     Headers,
-    Item,
-    check_column,
     check_data,
     check_headers,
     check_partition,
@@ -130,6 +130,9 @@ class MessageBuffer(Pen, Closing):
     @staticmethod
     def _start(engine: Engine) -> None:
         """Start what runs beside the program; tests take each thread's steps by hand instead."""
+        engine.adoption = Adoption.beside(
+            engine.files, engine.config, engine.source, engine.directory, engine.name, engine.hub
+        )
         engine.start()
 
     @classmethod
@@ -285,8 +288,8 @@ class MessageBuffer(Pen, Closing):
         :raises BufferFull: there was no room for all: ``accepted`` on the error is the range of those that got in.
         :raises NotAccepted, DurabilityError: as for :meth:`write`.
         """
-        items, size = self.check_many(topic, values, keys, headers, partitions, timestamps)
-        return self.running_lane().write_many(items, size)
+        bundle = self.check_many(topic, values, keys, headers, partitions, timestamps)
+        return self.running_lane().write_many(bundle, bundle.size)
 
     def check_many(
         self,
@@ -296,44 +299,11 @@ class MessageBuffer(Pen, Closing):
         headers: Iterable[Headers | None] | None = None,
         partitions: Iterable[int | None] | None = None,
         timestamps: Iterable[int | None] | None = None,
-    ) -> tuple[list[Item], int]:
-        """The checked messages and their bytes together. Raises MessageError."""
-        lane = self.running_lane()
+    ) -> Bundle:
+        """The checked messages. Raises MessageError."""
+        limit = self.running_lane().max_message
         raw = self._check_topic(topic)
-        if isinstance(values, (str, bytes, bytearray, memoryview)) or not isinstance(values, Iterable):
-            raise MessageError(f"values are {type(values).__name__}; expected a sequence of values, one a message")
-        data = [value if value.__class__ is bytes else check_data(value, "a value") for value in values]
-        count = len(data)
-        if count > MOST_AT_ONCE:
-            raise MessageError(f"{count:,} messages in one call; at most {MOST_AT_ONCE:,} are taken")
-        absent: list[None] = [None] * count
-        names = check_column(keys, "keys", count)
-        key_column = absent if names is None else [check_data(key, "a key") for key in names]
-        lists = check_column(headers, "headers", count)
-        blocks = absent if lists is None else [None if each is None else check_headers(each) for each in lists]
-        places = check_column(partitions, "partitions", count)
-        if places is not None:
-            places = [None if place is None else check_partition(place) for place in places]
-        times = check_column(timestamps, "timestamps", count)
-        if times is not None:
-            times = [None if moment is None else check_timestamp(moment) for moment in times]
-        limit, own = lane.max_message, len(raw)
-        items: list[Any] = list(
-            zip([topic] * count, data, key_column, blocks, times or absent, places or absent, strict=True)
-        )
-        total = 0
-        for _, value, key, block, _, _ in items:
-            size = own
-            if value is not None:
-                size += len(value)
-            if key is not None:
-                size += len(key)
-            if block is not None:
-                size += len(block)
-            if size > limit:
-                check_size(size, limit)
-            total += size
-        return items, total
+        return Bundle(topic, raw, values, keys, headers, partitions, timestamps, most=MOST_AT_ONCE, limit=limit)
 
     def _check_topic(self, topic: str) -> bytes:
         raw = check_topic(topic)
@@ -539,14 +509,12 @@ def _before_fork() -> None:
     CREATING.acquire()
     begun = time.monotonic()
     for buffer in list(_open_buffers):
-        sender = buffer._engine.sender if buffer._engine is not None else None  # noqa: SLF001  (same module)
-        if sender is None:
-            continue
-        longest = _FORK_WAIT if sender.fork_safe else _FORK_WAIT_UNSAFE
-        if sender.hold(max(0.0, begun + longest - time.monotonic())):
-            _held.append(sender)
-        elif not sender.fork_safe:
-            _copied.append(buffer)
+        for sender in buffer._engine.senders() if buffer._engine is not None else ():  # noqa: SLF001  (same module)
+            longest = _FORK_WAIT if sender.fork_safe else _FORK_WAIT_UNSAFE
+            if sender.hold(max(0.0, begun + longest - time.monotonic())):
+                _held.append(sender)
+            elif not sender.fork_safe:
+                _copied.append(buffer)
 
 
 def _forked_parent() -> None:

@@ -278,4 +278,9 @@ def _headers(batch: Batch, index: int, run: bytes, reason: str, at: str) -> byte
         ("mb.reason", reason.encode(errors="replace")[:4096].decode(errors="ignore").encode()),
         ("mb.at", at.encode()),
     ]
-    return pack_headers([*ours, *batch.headers[index]])
+    try:
+        own = unpack_headers(batch.header_blocks[index])
+    except ValueError:
+        # The reason says so.
+        own = ()
+    return pack_headers([*ours, *own])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mbframework.bundle import Bundle
 from mbframework.channel import size_of
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP
 from mbframework.speedups import compiled
@@ -25,7 +26,9 @@ class FrameDraft:
 
     def __init__(self, items: Sequence[Sequence[Any]], start: int, max_bytes: int, sequence: int, now: int) -> None:
         count = None
-        if compiled is not None:
+        if isinstance(items, Bundle):
+            count = items.fitting(start, FRAME_COUNT, max_bytes, FRAME_OVERHEAD)
+        elif compiled is not None:
             count = compiled.fitting(items, start, FRAME_COUNT, max_bytes, FRAME_OVERHEAD)
         self.count = fitting(items, start, max_bytes) if count is None else count
         self._items = items
@@ -36,6 +39,8 @@ class FrameDraft:
     def encode(self, salt: int) -> bytes:
         """The frame's bytes, in a segment of that salt."""
         made = None
+        if isinstance(self._items, Bundle):
+            return self._items.encode(salt, self._sequence, self._now, self._start, self.count)
         if compiled is not None:
             made = compiled.encode_items(salt, self._sequence, self._now, self._items, self._start, self.count)
         return self._plain_encode(salt) if made is None else made

@@ -140,6 +140,24 @@ def check_size(size: int, limit: int) -> None:
         )
 
 
+def check_one(
+    topic: object, value: object, key: object, headers: object, partition: object, timestamp: object, limit: int
+) -> tuple[Item, bytes, int]:
+    """A message, the UTF-8 of its topic, and its bytes, of which there may be ``limit``. Raises MessageError."""
+    raw = check_topic(topic)
+    item: Item = (
+        raw.decode(),
+        check_data(value, "value"),
+        check_data(key, "key"),
+        None if headers is None else check_headers(headers),
+        None if timestamp is None else check_timestamp(timestamp),
+        None if partition is None else check_partition(partition),
+    )
+    size = len(raw) + sum(len(part) for part in item[1:4] if part)
+    check_size(size, limit)
+    return item, raw, size
+
+
 def check_column(column: object, name: str, count: int) -> Sequence[object] | None:
     """A column of write_many(): None, or a sequence of ``count`` entries. Raises MessageError."""
     if column is None:

@@ -9,6 +9,7 @@ Promises
   restart nor a retry sends it or counts it again (the first ``BITMAP_BITS`` of a batch; beyond them, after a kill,
   a documented repeat).
 - Messages below a floor (pruned or purged) leave at once, those in flight when their batch is answered.
+- A device without room for the seek holds up nothing: what it did not take, the next store or sync puts down.
 - Each watcher is told of every message that leaves while it watches, by sequence and account, before the seek has
   moved past it.
 
@@ -18,18 +19,20 @@ whenever the seek moves.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mbframework.files import Files
+from mbframework.files import Files, is_full
 from mbframework.flight import Flight
 from mbframework.spool import layout, seek
 from mbframework.spool.seek import BITMAP_BITS, SeekSlot
 from mbframework.spool.slots import SlotFile
 
+_log = logging.getLogger("mbframework")
 #: The accounts of what lies below a floor that the head knows as well.
 _FLOORS = ("pruned", "purged")
 #: The accounts that a seek keeps; each is the name of a field of its slot.
@@ -68,6 +71,8 @@ class Ledger:
     flight: Flight | None = None
     _floors: list[_Floor] = field(default_factory=list)
     _synced_next: int = 0
+    #: The device had no room for what the seek says now.
+    _unstored: bool = False
     #: Messages settled since opening; for rates.
     settled: int = 0
     watchers: list[Watcher] = field(default_factory=list)
@@ -306,7 +311,18 @@ class Ledger:
         slot = self.slot
         slot.generation += 1
         slot.wall_ns = self.files.wall_ns()
-        self.slots.write(slot.pack())
+        try:
+            self.slots.write(slot.pack())
+        except OSError as error:
+            if not is_full(error):
+                raise
+            # A file system that copies on write. Neither the provider nor the application has to wait for room: the
+            # position is known, and the next store or sync puts it down.
+            if not self._unstored:
+                _log.warning("the seek cannot be stored (%s): a kill repeats what is delivered from now on", error)
+            self._unstored = True
+        else:
+            self._unstored = False
         self.lock.notify_all()
 
 

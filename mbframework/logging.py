@@ -106,8 +106,8 @@ class BufferHandler(logging.Handler):
     def _write(self, text: bytes) -> None:
         buffer = self._buffer
         lane = buffer.lane_for(self._topic) if isinstance(buffer, RoutedBuffer) else buffer
-        items, size = lane.check_many(self._topic, [text], [self._key])
-        lane.running_lane().write_many(items, size, wait=False)
+        bundle = lane.check_many(self._topic, [text], [self._key])
+        lane.running_lane().write_many(bundle, bundle.size, wait=False)
 
     def flush(self) -> None:
         """Nothing is held here: a record is in the buffer when it is logged."""

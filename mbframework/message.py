@@ -84,6 +84,15 @@ def unpack_headers(block: bytes | None) -> tuple[Header, ...]:
     return tuple(headers)
 
 
+def fault_of(block: bytes | None) -> str:
+    """What is wrong with a header block, "" for nothing."""
+    try:
+        unpack_headers(block)
+    except ValueError as error:
+        return f"its headers cannot be read: {error}"
+    return ""
+
+
 class Batch(Sequence[Message]):
     """Messages on their way to the provider, in order.
 

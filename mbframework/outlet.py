@@ -14,8 +14,9 @@ The sender's thread calls everything, except where a method says otherwise.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mbframework.deadletters import DeadLetters
 from mbframework.errors import SendFailed, UnsupportedFormat
@@ -36,10 +37,20 @@ _MISSES = 5
 #: No expiry for so long after a jump of the wall clock by more than _STEP_NS.
 _STEP_PAUSE_NS = 60 * 10**9
 _STEP_NS = 10 * 10**9
+#: Seconds until a device that took no dead letter is asked again.
+_STORE_AGAIN = 1.0
 
 
 class Retired(Exception):
     """The lane's epoch was raised: this sender must not touch anything any more."""
+
+
+class Hindrance(NamedTuple):
+    """Why a lane cannot go on, and the longest wait in seconds before it is tried again; where only a person can help,
+    as long as any."""
+
+    why: str
+    longest: float = math.inf
 
 
 class Outlet:
@@ -103,10 +114,10 @@ class Outlet:
             self.rejected_in_row = 0
             self._settle(flight)
 
-    def failed(self, flight: Flight, indices: Sequence[int], error: SendFailed, epoch: int) -> str:
+    def failed(self, flight: Flight, indices: Sequence[int], error: SendFailed, epoch: int) -> Hindrance | None:
         """The provider has refused a batch of the messages at ``indices``, or part of it.
 
-        Returns why the lane cannot go on by itself, or "".
+        Returns what keeps the lane from going on, if anything does.
 
         :raises Retired: see the class.
         """
@@ -119,15 +130,28 @@ class Outlet:
             undelivered = [indices[i] for i in error.undelivered if 0 <= i < len(indices)]
         left = set(undelivered)
         arrived = [index for index in indices if index not in left and index not in rejected]
-        why = self._bury(flight, indices, rejected, set(arrived), epoch)
+        hindrance = self._bury(flight, indices, rejected, set(arrived), epoch)
         # Rejected messages that are not buried are sent again: what arrived behind them has overtaken them.
-        self._check_order(flight, indices, left | set(rejected) if why else left, {} if why else rejected)
+        self._check_order(flight, indices, left | set(rejected) if hindrance else left, {} if hindrance else rejected)
         with self.ledger.lock:
             self._check(epoch)
             flight.mark(arrived, "delivered")
             self.ledger.below_floor(flight)
             self._settle(flight)
-        return why
+        return hindrance
+
+    def set_aside(self, flight: Flight, reasons: Mapping[int, str], epoch: int) -> Hindrance | None:
+        """These messages of a flight, by index, can be sent by no provider: to the dead letters with them.
+
+        Returns what keeps them from there, if anything does.
+
+        :raises Retired: see the class.
+        """
+        hindrance = self._keep_letters(flight, reasons, epoch)
+        with self.ledger.lock:
+            self._check(epoch)
+            self._settle(flight)
+        return hindrance
 
     def note_progress(self) -> None:
         """Put down what is settled of the flight, where it is on disk."""
@@ -329,37 +353,48 @@ class Outlet:
 
     def _bury(
         self, flight: Flight, indices: Sequence[int], rejected: Mapping[int, str], arrived: set[int], epoch: int
-    ) -> str:
+    ) -> Hindrance | None:
         """Rejected messages go to the dead letters, unless there are suspiciously many in a row."""
         if not rejected:
             if arrived:
                 self.rejected_in_row = 0
-            return ""
+            return None
         reason = self._events.scrub(next(iter(rejected.values())))
         row, worst = self._rejected_in_row(flight, indices, rejected, arrived)
         if worst >= self._config.max_rejections:
-            return f"{worst} messages in a row were rejected, which looks like trouble of the provider: {reason}"
+            return Hindrance(
+                f"{worst} messages in a row were rejected, which looks like trouble of the provider: {reason}"
+            )
+        stopped = self._keep_letters(flight, rejected, epoch)
+        if stopped is None:
+            self.rejected_in_row = row
+        return stopped
+
+    def _keep_letters(self, flight: Flight, rejected: Mapping[int, str], epoch: int) -> Hindrance | None:
+        """Put messages among the dead letters, each with its reason; on the device when this returns."""
         chosen = sorted(rejected)
         batch = flight.batch(chosen)
         reasons = {i: self._events.scrub(rejected[index]) for i, index in enumerate(chosen)}
         try:
             stored, full = self.dead.add(batch, reasons)
-        except (OSError, UnsupportedFormat) as error:
-            return f"the dead letters cannot be stored: {error}"
+        except UnsupportedFormat as error:
+            return Hindrance(f"the dead letters cannot be stored: {error}")
+        except OSError as error:
+            # A full device may have room again at any moment.
+            return Hindrance(f"the dead letters cannot be stored: {error}", _STORE_AGAIN)
         with self.ledger.lock:
             self._check(epoch)
             flight.mark(chosen[:stored], "dead")
             if self.ledger.watchers:
                 self.ledger.reasons.update((batch.sequences[i], reasons[i]) for i in range(stored))
-        self.rejected_in_row = row
         for i in range(stored):
             sequence, topic, why = batch.sequences[i], batch.topics[i], reasons[i]
             self._events.tell("dead", sequence=sequence, topic=topic, reason=why)
             self._events.observe("dead", sequence=sequence, topic=topic, reason=why)
-        return (
+        if not full:
+            return None
+        return Hindrance(
             f"the dead letters are full ({full}): raise dead_total_size, or use mb dead replay or mb dead drop"
-            if full
-            else ""
         )
 
     def _rejected_in_row(

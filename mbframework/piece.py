@@ -6,10 +6,9 @@ One thread; all raise OSError.
 
 from __future__ import annotations
 
-from zlib import crc32
-
 from mbframework.files import Files
 from mbframework.scan import Framed
+from mbframework.speedups import crc32
 from mbframework.spool import frame, layout, seal
 from mbframework.spool.segment_header import SegmentHeader
 

@@ -31,7 +31,7 @@ from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.flight import Flight
 from mbframework.lane import Lane
-from mbframework.message import Position
+from mbframework.message import Position, fault_of
 from mbframework.outlet import Outlet, Retired
 from mbframework.portion import Portion
 from mbframework.provider import Context, Provider
@@ -332,6 +332,8 @@ class Sender:
             self.outlet.failed(flight, indices, SendFailed(str(error)), epoch)
             self._block(self._text(error))
         except BaseException as error:  # noqa: BLE001  (the contract: else the whole batch has failed)
+            if self._set_aside(flight, indices, epoch):
+                return
             _log.exception("lane %s: the provider raised something other than SendFailed", self.context.lane)
             wrapped = SendFailed(f"{type(error).__name__}: {self._text(error)}", uncertain=True)
             self._refused(flight, indices, wrapped, epoch)
@@ -354,11 +356,13 @@ class Sender:
         self._heed_limit(self.provider)
         error = sound(error, len(indices))
         before = flight.open
-        why = self.outlet.failed(flight, indices, error, epoch)
-        if why:
-            self._block(why)
+        hindrance = self.outlet.failed(flight, indices, error, epoch)
+        if hindrance is not None:
+            self._block(*hindrance)
             return
         left = flight.open
+        if left and self._set_aside(flight, indices, epoch):
+            return
         nothing_failed = error.undelivered is not None and not error.undelivered
         if nothing_failed or (error.rejected and left < before):
             # They are among the dead letters, and the provider itself is well: the rest goes on at once. If it is
@@ -375,6 +379,18 @@ class Sender:
         )  # fmt: skip
         self._down(error, wait, uncertain=error.uncertain)
         self.traffic.retries += 1
+
+    def _set_aside(self, flight: Flight, indices: Sequence[int], epoch: int) -> bool:
+        """Of a batch that failed, what no provider can read goes to the dead letters; whether there was any. Then the
+        rest is tried again at once."""
+        blocks = flight.run.header_blocks
+        faults = {index: fault for index in indices if not flight.marks[index] and (fault := fault_of(blocks[index]))}
+        if not faults:
+            return False
+        hindrance = self.outlet.set_aside(flight, faults, epoch)
+        if hindrance is not None:
+            self._block(*hindrance)
+        return True
 
     def _down(self, error: BaseException, wait: float, *, uncertain: bool) -> None:
         """The provider failed: leave live, tell, wait."""

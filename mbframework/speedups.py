@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "MBFRAMEWORK_EXTENSION"
 #: What the extension must say of itself: a file that was built from other sources may have been left behind.
-BUILD: Final = 1
+BUILD: Final = 2
 
 
 def _load(wanted: str) -> tuple[ModuleType | None, str]:
@@ -61,7 +61,8 @@ if TYPE_CHECKING or _found is None:
         _tail: int
         _limit: int
         _roll_at: int
-        _salt: int
+        #: The salt to encode the next frame with; it changes with the segment.
+        salt: int
         #: One past the last spooled sequence.
         end: int
         #: Messages ever spooled.

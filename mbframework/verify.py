@@ -18,14 +18,14 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
-from zlib import crc32
 
 from mbframework import directory as directories
 from mbframework.errors import DirectoryError, NotABuffer, UnsupportedFormat
 from mbframework.files import Files
 from mbframework.scan import Framed, Hole, Scan
+from mbframework.speedups import crc32
 from mbframework.spool import layout, seal
-from mbframework.spool.head import CLEAN
+from mbframework.spool.head import CLEAN, LIVE
 from mbframework.spool.index import Entry, SegmentIndex
 from mbframework.spool.seek import SeekSlot
 from mbframework.spool.segment_header import SegmentHeader, end_before
@@ -53,6 +53,10 @@ class Damage:
         until = f"to {self.last}" if self.last is not None else "on"
         noun = "message" if self.messages == 1 else "messages"
         return f"sequences {self.first} {until} ({self.messages:,} {noun}): {self.text}"
+
+
+#: In the segment that is being filled.
+_LAST_MISSING = Damage("what was stored last is missing")
 
 
 @dataclass(slots=True)
@@ -122,7 +126,7 @@ def check_buffer(path: str, files: Files | None = None, progress: Progress = boo
     """
     files = files or Files()
     path = os.path.abspath(path)
-    if not os.path.isdir(path):
+    if not _is_directory(files, path):
         raise DirectoryError(f"{path} is not a directory; give the directory of a buffer", path=path)
     result = BufferCheck(path)
     lanes = lanes_and_dead(files, path)
@@ -135,6 +139,14 @@ def check_buffer(path: str, files: Files | None = None, progress: Progress = boo
     for name in lanes:
         result.lanes.append(check_lane(files, os.path.join(path, name), name, progress))
     return result
+
+
+def _is_directory(files: Files, path: str) -> bool:
+    try:
+        # A link to one will do.
+        return stat.S_ISDIR(files.stat(os.path.join(path, os.curdir)).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def lanes_and_dead(files: Files, path: str) -> list[str]:
@@ -226,15 +238,22 @@ def _check_lane(files: Files, result: LaneCheck, progress: Progress) -> None:
     if seek is None and (used or head is not None):
         result.damages.append(Damage("seek cannot be read: recovery begins at the oldest segment, with repeats"))
     filling = live.segment if live is not None and head is not None and not head.flags & CLEAN else 0
-    if filling and all(entry.first != filling for entry in index.entries):
+    torn = bool(filling) and any(_LAST_MISSING in each.damages for each in result.segments)
+    if filling and all(each.first != filling for each in result.segments):
         begin = _begin(files, path)
         if begin is not None and begin[0] <= filling:
-            text = f"segment {filling}, which was being filled, is missing, or its header is damaged"
-            result.damages.append(Damage(text))
+            torn = True
+            if all(entry.first != filling for entry in index.entries):
+                text = f"segment {filling}, which was being filled, is missing, or its header is damaged"
+                result.damages.append(Damage(text))
     settled = 0 if seek is None else seek.ordinal + int.from_bytes(seek.bitmap, "little").bit_length()
     if head is not None and seek is not None:
         known = max(settled, reached[1] if reached else 0)
-        missing = max(0, head.ordinal - known)
+        spooled = head.ordinal
+        if torn and live is not None and not head.flags & LIVE:
+            # What was accepted since was spooled, or is lost with what lingered.
+            spooled += max(0, live.next - head.next)
+        missing = max(0, spooled - known)
         if missing:
             where = reached[0] if reached else seek.next
             _blame(result, broken, Damage("missing", where, None, missing))
@@ -330,7 +349,7 @@ def check_segment(
     check.end = scan.at
     check.sealed = scan.seal is not None
     if scan.grows and reached is not None and scan.offset <= reached and not check.sealed:
-        check.damages.append(Damage("what was stored last is missing", scan.at, None, 0))
+        check.damages.append(_LAST_MISSING)
     if stored is not None and stored.end > check.end and end is None:
         missing = stored.end - check.end
         check.damages.append(Damage("missing", check.end, stored.end - 1, missing))

@@ -72,16 +72,37 @@ MB_TARGET static inline __m128i mb_fold(__m128i x, __m128i factors, __m128i y)
     return _mm_xor_si128(_mm_xor_si128(low, high), y);
 }
 
-/* size: a multiple of 16, at least 16. */
+/* From 16 - n on, it moves the bytes of a register up by n; from 16 + n on, down by n. Zeros come in. */
+static const uint8_t mb_moves[48] = {
+    128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+    128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128,
+};
+
+/* size: at least 16.
+ *
+ * Zeros in front do not change a CRC whose state is 0, and a state is the same as being added to the first bytes. So
+ * what is no whole register goes first, behind zeros, and nothing is left over for the tables. */
 MB_TARGET static uint32_t mb_crc_by_folding(uint32_t state, const uint8_t *data, size_t size)
 {
-    /* x^n modulo the polynomial, reflected, for the distances of 64 and of 16 bytes, and for the reduction. */
+    /* x^n modulo the polynomial, reflected, for the distances in bytes, and for the reduction. */
     const __m128i by_64 = _mm_set_epi64x(0x01c6e41596, 0x0154442bd4);
+    const __m128i by_48 = _mm_set_epi64x(0x0174359406, 0x003db1ecdc);
+    const __m128i by_32 = _mm_set_epi64x(0x015a546366, 0x00f1da05aa);
     const __m128i by_16 = _mm_set_epi64x(0x00ccaa009e, 0x01751997d0);
     const __m128i by_4 = _mm_set_epi64x(0, 0x0163cd6124);
     const __m128i barrett = _mm_set_epi64x(0x01f7011641, 0x01db710641);
     const __m128i low_32 = _mm_set_epi32(0, -1, 0, -1);
-    __m128i x = _mm_xor_si128(mb_load(data), _mm_cvtsi32_si128((int)state));
+    const __m128i start = _mm_cvtsi32_si128((int)state);
+    size_t over = size & 15;
+    __m128i x = start;
+    if (over) {
+        x = _mm_shuffle_epi8(_mm_xor_si128(mb_load(data), start), mb_load(mb_moves + over));
+        /* And what of the state did not fit there. */
+        x = mb_fold(x, by_16, _mm_shuffle_epi8(start, mb_load(mb_moves + 16 + over)));
+        data += over, size -= over;
+    }
+    x = _mm_xor_si128(x, mb_load(data));
     if (size >= 64) {
         __m128i y = mb_load(data + 16), z = mb_load(data + 32), w = mb_load(data + 48);
         for (data += 64, size -= 64; size >= 64; data += 64, size -= 64) {
@@ -90,11 +111,11 @@ MB_TARGET static uint32_t mb_crc_by_folding(uint32_t state, const uint8_t *data,
             z = mb_fold(z, by_64, mb_load(data + 32));
             w = mb_fold(w, by_64, mb_load(data + 48));
         }
-        x = mb_fold(mb_fold(mb_fold(x, by_16, y), by_16, z), by_16, w);
+        x = _mm_xor_si128(mb_fold(x, by_48, mb_fold(y, by_32, w)), mb_fold(z, by_16, _mm_setzero_si128()));
     } else {
         data += 16, size -= 16;
     }
-    for (; size >= 16; data += 16, size -= 16)
+    for (; size; data += 16, size -= 16)
         x = mb_fold(x, by_16, mb_load(data));
     x = _mm_xor_si128(_mm_srli_si128(x, 8), _mm_clmulepi64_si128(x, by_16, 0x10));
     x = _mm_xor_si128(_mm_srli_si128(x, 4), _mm_clmulepi64_si128(_mm_and_si128(x, low_32), by_4, 0x00));
@@ -104,18 +125,27 @@ MB_TARGET static uint32_t mb_crc_by_folding(uint32_t state, const uint8_t *data,
 }
 #endif
 
+static inline uint32_t mb_crc_of(uint32_t state, const uint8_t *data, size_t size)
+{
+#ifdef MB_FOLDS
+    if (mb_crc_folds && size >= 32)
+        return mb_crc_by_folding(state, data, size);
+#endif
+    return mb_crc_by_table(state, data, size);
+}
+
 static inline uint32_t mb_crc32(uint32_t start, const uint8_t *data, size_t size)
 {
-    uint32_t state = ~start;
-#ifdef MB_FOLDS
-    if (mb_crc_folds && size >= 32) {
-        size_t folded = size & ~(size_t)15;
-        state = mb_crc_by_folding(state, data, folded);
-        data += folded;
-        size -= folded;
-    }
-#endif
-    return ~mb_crc_by_table(state, data, size);
+    return ~mb_crc_of(~start, data, size);
+}
+
+/* mb_crc32() of data and then of the four bytes of a number, which are needed last: where the number is a CRC of other
+ * bytes, the processor works at both at once. */
+static inline uint32_t mb_crc32_and(uint32_t start, const uint8_t *data, size_t size, uint32_t number)
+{
+    uint32_t state = mb_crc_of(~start, data, size) ^ number;
+    return ~(mb_crc_table[3][state & 255] ^ mb_crc_table[2][state >> 8 & 255] ^ mb_crc_table[1][state >> 16 & 255]
+        ^ mb_crc_table[0][state >> 24]);
 }
 
 #endif

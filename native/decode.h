@@ -10,7 +10,7 @@
 #include "messages.h"
 
 /* The columns of a batch, in the order in which they are returned. */
-enum { TOPICS, KEYS, VALUES, BLOCKS, TIMESTAMPS, PARTITIONS, ACCEPTED, COLUMNS };
+enum { TOPICS, KEYS, VALUES, BLOCKS, TIMESTAMPS, PARTITIONS, ACCEPTED, COLUMNS, COUNTS = COLUMNS };
 
 static PyObject *mb_no_timestamp, *mb_no_partition;
 
@@ -369,6 +369,86 @@ static PyObject *decode_body(PyObject *module, PyObject *const *args, Py_ssize_t
         || !mb_number(args[2], 0, 65535, &flags) || !mb_number(args[3], 0, MB_MAX_TOPIC, &topic_size))
         Py_RETURN_NONE;
     return mb_decode_body(body.data, body.size, (size_t)messages, (unsigned)flags, (size_t)topic_size);
+}
+
+/* ---- frames of several messages, one after the other */
+
+/* Bytes of the frame at data, of which size are there, where it is one of several messages from sequence on, at most
+ * most of them, and both CRCs are right; else 0. */
+static size_t mb_several(const uint8_t *data, size_t size, uint32_t salt, uint64_t sequence, uint64_t most)
+{
+    if (size < MB_HEADER_SIZE || mb_u32(data) != MB_MARKER || mb_u64(data + 8) != sequence)
+        return 0;
+    size_t length = mb_u32(data + 4), count = mb_u32(data + 24);
+    if (length < MB_HEADER_SIZE || length > size || length > MB_MAX_FRAME || count < 2 || count > most
+        || mb_crc32(salt, data, 36) != mb_u32(data + 36)
+        || mb_crc32(salt, data + MB_HEADER_SIZE, length - MB_HEADER_SIZE) != mb_u32(data + 32))
+        return 0;
+    return length;
+}
+
+/* The columns of one frame behind those that are there. 1: done, 0: its body does not fit, -1 with an exception. */
+static int mb_add_several(PyObject **columns, const uint8_t *data, size_t length)
+{
+    PyObject *found = mb_decode_body(
+        data + MB_HEADER_SIZE, length - MB_HEADER_SIZE, mb_u32(data + 24), mb_u16(data + 28), mb_u16(data + 30));
+    if (!found)
+        return -1;
+    int done = found != Py_None;
+    for (int i = 0; done == 1 && i < ACCEPTED; i++) {
+        Py_ssize_t end = PyList_Size(columns[i]);
+        if (PyList_SetSlice(columns[i], end, end, PyTuple_GetItem(found, i)))
+            done = -1;
+    }
+    Py_DECREF(found);
+    if (done == 1
+        && (mb_add(columns[ACCEPTED], PyLong_FromLongLong((int64_t)mb_u64(data + 16)))
+            || mb_add(columns[COUNTS], PyLong_FromUnsignedLong(mb_u32(data + 24)))))
+        done = -1;
+    return done;
+}
+
+PyDoc_STRVAR(decode_several_doc,
+    "decode_several($module, window, offset, salt, first, most, max_size, /)\n--\n\n"
+    "(offset, size, topics, keys, values, header blocks, timestamps, partitions, accepted, counts), the last two by\n"
+    "frame: see mbframework.spool.several. None: the arguments are not what this takes.");
+
+static PyObject *decode_several(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    int64_t offset, salt, first, most, max_size;
+    Blob window;
+    if (count != 6 || !mb_bytes(args[0], &window) || !mb_number(args[1], 0, INT64_MAX, &offset)
+        || !mb_number(args[2], 0, UINT32_MAX, &salt) || !mb_number(args[3], 1, INT64_MAX, &first)
+        || !mb_number(args[4], 0, INT64_MAX, &most) || !mb_number(args[5], 0, INT64_MAX, &max_size) || offset & 7)
+        Py_RETURN_NONE;
+    PyObject *columns[COUNTS + 1] = {NULL}, *found = NULL;
+    for (int i = 0; i <= COUNTS; i++)
+        if (!(columns[i] = PyList_New(0)))
+            goto done;
+    uint64_t next = (uint64_t)first, last = next + (uint64_t)most, left = (uint64_t)max_size, size = 0;
+    if (last > MB_U64_LIMIT)
+        last = MB_U64_LIMIT;
+    for (uint64_t at = (uint64_t)offset; at < window.size && next < last;) {
+        const uint8_t *data = window.data + at;
+        size_t length = mb_several(data, window.size - at, (uint32_t)salt, next, last - next);
+        int added = length && length <= left ? mb_add_several(columns, data, length) : 0;
+        if (added < 0)
+            goto done;
+        if (!added)
+            break;
+        next += mb_u32(data + 24);
+        left -= length;
+        size += length;
+        at += mb_align8(length);
+        offset = (int64_t)at;
+    }
+    found = Py_BuildValue("(LKOOOOOOOO)", (long long)offset, (unsigned long long)size, columns[TOPICS], columns[KEYS],
+        columns[VALUES], columns[BLOCKS], columns[TIMESTAMPS], columns[PARTITIONS], columns[ACCEPTED], columns[COUNTS]);
+done:
+    for (int i = 0; i <= COUNTS; i++)
+        Py_XDECREF(columns[i]);
+    return found;
 }
 
 #endif

@@ -138,13 +138,18 @@ static inline uint8_t *mb_put_body(uint8_t *at, const Draft *draft)
     return at;
 }
 
+/* A body up to this size is put together in memory that is at hand. A segment's is not: to read back from there what has
+ * just been stored, for the CRC, would be to wait for it. */
+#define MB_AT_HAND 2048
+
 /* The frame, and zeros up to a multiple of 8: mb_align8(draft->length) bytes. The header comes last, so that there is
  * no frame before all of it is there. */
 static inline void mb_encode(uint8_t *at, const Draft *draft, uint32_t salt, uint64_t first, int64_t accepted)
 {
-    uint8_t header[MB_HEADER_SIZE], *body = at + MB_HEADER_SIZE;
-    uint8_t *end = mb_put_body(body, draft);
-    memset(end, 0, mb_align8(draft->length) - draft->length);
+    uint8_t header[MB_HEADER_SIZE], at_hand[MB_AT_HAND];
+    size_t size = draft->length - MB_HEADER_SIZE, padded = mb_align8(draft->length) - MB_HEADER_SIZE;
+    uint8_t *body = padded <= sizeof at_hand ? at_hand : at + MB_HEADER_SIZE;
+    memset(mb_put_body(body, draft), 0, padded - size);
     uint32_t length = (uint32_t)draft->length, count = (uint32_t)draft->count, marker = MB_MARKER;
     uint16_t flags = (uint16_t)draft->flags;
     uint16_t topic_length = draft->flags & MB_TOPICS ? 0 : (uint16_t)draft->messages->topic.size;
@@ -155,8 +160,11 @@ static inline void mb_encode(uint8_t *at, const Draft *draft, uint32_t salt, uin
     memcpy(header + 24, &count, 4);
     memcpy(header + 28, &flags, 2);
     memcpy(header + 30, &topic_length, 2);
-    mb_put_u32(header + 32, mb_crc32(salt, body, (size_t)(end - body)));
-    mb_put_u32(header + 36, mb_crc32(salt, header, 36));
+    uint32_t crc = mb_crc32(salt, body, size);
+    mb_put_u32(header + 32, crc);
+    mb_put_u32(header + 36, mb_crc32_and(salt, header, 32, crc));
+    if (body == at_hand)
+        memcpy(at + MB_HEADER_SIZE, at_hand, padded);
     __atomic_thread_fence(__ATOMIC_RELEASE);
     memcpy(at, header, MB_HEADER_SIZE);
 }

@@ -14,7 +14,7 @@ static int mb_bytes(PyObject *object, Blob *blob)
     if (!PyBytes_CheckExact(object))
         return 0;
     blob->data = (const uint8_t *)PyBytes_AsString(object);
-    blob->size = (size_t)PyBytes_Size(object);
+    blob->size = (size_t)Py_SIZE(object);
     return 1;
 }
 

@@ -18,7 +18,7 @@
 #endif
 
 /* Rises with every change of what the Python side counts on; mbframework/speedups.py has the same number. */
-#define MB_BUILD 1
+#define MB_BUILD 2
 
 #include "decode.h"
 #include "encode.h"
@@ -52,6 +52,7 @@ static PyMethodDef functions[] = {
     {"crc32", crc32, METH_VARARGS, crc32_doc},
     {"install", install, METH_O, install_doc},
     MB_FAST(decode_singles),
+    MB_FAST(decode_several),
     MB_FAST(decode_body),
     MB_FAST(encode_one),
     MB_FAST(encode_many),

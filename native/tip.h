@@ -30,7 +30,7 @@ static PyTypeObject *Tip_type;
 static PyMemberDef Tip_members[] = {
     {"_tail", T_ULONGLONG, offsetof(Tip, tail), 0, NULL},
     {"_limit", T_ULONGLONG, offsetof(Tip, limit), 0, NULL},
-    {"_salt", T_ULONGLONG, offsetof(Tip, salt), 0, NULL},
+    {"salt", T_ULONGLONG, offsetof(Tip, salt), 0, NULL},
     {"_roll_at", T_LONGLONG, offsetof(Tip, roll_at), 0, NULL},
     {"end", T_ULONGLONG, offsetof(Tip, end), 0, NULL},
     {"ordinal", T_ULONGLONG, offsetof(Tip, ordinal), 0, NULL},
@@ -159,9 +159,13 @@ static int mb_append(Tip *tip, const Draft *draft, int64_t now)
 {
     size_t size = mb_align8(draft->length);
     tip->busy = 1;
-    if (tip->pages.obj)
-        mb_encode((uint8_t *)tip->pages.buf + tip->tail, draft, (uint32_t)tip->salt, tip->end, now);
-    else if (mb_call_store(tip, draft, now, size))
+    if (tip->pages.obj) {
+        uint8_t *at = (uint8_t *)tip->pages.buf + tip->tail;
+        mb_encode(at, draft, (uint32_t)tip->salt, tip->end, now);
+        /* Where frames of this size will stand in a moment, so that their stores need not wait for memory. */
+        for (size_t i = 0; i < size && size <= MB_AT_HAND; i += 64)
+            __builtin_prefetch(at + 1024 + i, 1);
+    } else if (mb_call_store(tip, draft, now, size))
         return -1;
     tip->last = tip->tail;
     tip->tail += size;

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from itertools import repeat
+from itertools import chain, repeat
 from typing import NamedTuple, overload
 
 from mbframework.errors import UnsupportedFormat
@@ -31,7 +31,8 @@ from mbframework.spool.index import Entry, SegmentIndex
 from mbframework.spool.remains import Remains
 from mbframework.spool.sectors import Sectors
 from mbframework.spool.segment_header import SegmentHeader, wall_of
-from mbframework.spool.singles import decode_singles
+from mbframework.spool.several import Several, decode_several
+from mbframework.spool.singles import Singles, decode_singles
 from mbframework.spool.walk import find_frame
 
 _WINDOW = 1 << 20
@@ -183,8 +184,7 @@ class SpoolReader:
             size += length * take // columns.count
             if take == left:
                 self._advance(columns)
-                if columns.count == 1:
-                    size += self._add_singles(run, acceptances, header, max_messages - len(run), max_bytes - size)
+                size += self._add_following(run, acceptances, header, max_messages, max_bytes - size)
             run.segment, run.offset = header.first, self._offset
         return run if len(run) else None
 
@@ -209,25 +209,40 @@ class SpoolReader:
         run.accepted.extend([wall_of(header, columns.accepted)] * take)
         run.run = header.run
 
-    def _add_singles(self, run: Run, acceptances: Acceptances, header: SegmentHeader, most: int, max_size: int) -> int:
-        """From the frame behind one that was read with care: those of one message that follow in the window. Their
-        bytes; none where the next frame needs care as well."""
-        if self._end is not None:
-            most = min(most, self._end - self._at)
-        found = decode_singles(self._window, self._offset - self._base, header.salt, self._at, most, max_size)
-        count = len(found.values)
-        if count:
+    def _add_following(
+        self, run: Run, acceptances: Acceptances, header: SegmentHeader, max_messages: int, max_size: int
+    ) -> int:
+        """From the frame behind one that was read with care: what follows in the window, up to the next one that needs
+        care. Bytes of the frames."""
+        done = 0
+        wall = wall_of(header, 0).__add__
+        while True:
+            most = max_messages - len(run)
+            if self._end is not None:
+                most = min(most, self._end - self._at)
+            if most <= 0 or done >= max_size:
+                return done
+            where = self._window, self._offset - self._base, header.salt, self._at, most, max_size - done
+            singles = decode_singles(*where)
+            found: Singles | Several = singles
+            if singles.values:
+                run.accepted += map(wall, singles.accepted)
+                acceptances.add([1] * len(singles.values), singles.accepted, header)
+            else:
+                several = found = decode_several(*where)
+                if not several.values:
+                    return done
+                run.accepted += chain.from_iterable(map(repeat, map(wall, several.moments), several.counts))
+                acceptances.add(several.counts, several.moments, header)
             run.topics += found.topics
             run.keys += found.keys
             run.values += found.values
             run.header_blocks += found.header_blocks
             run.timestamps += found.timestamps
             run.partitions += found.partitions
-            run.accepted += map(wall_of(header, 0).__add__, found.accepted)
-            acceptances.add([1] * count, found.accepted, header)
-            self._at += count
+            self._at += len(found.values)
             self._offset = self._base + found.offset
-        return found.size
+            done += found.size
 
     def _advance(self, columns: Columns) -> None:
         """Go to the frame after the present one."""

@@ -11,11 +11,11 @@ Threads: facts are read and set under the lane's lock. What takes a descriptor i
 from __future__ import annotations
 
 import os
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mbframework.files import Files
+from mbframework.speedups import crc32
 from mbframework.spool import layout, seal
 from mbframework.spool.prepared import MiB, Prepared
 from mbframework.spool.remains import Remains, is_refusal
@@ -99,8 +99,7 @@ class Active:
         fd, tail, segment = self.file.fd, self.tail, self.segment
         remains = Remains(files, directory)
         crcs = [
-            zlib.crc32(remains.pread(fd, min(MiB, tail - offset), offset), self.file.salt)
-            for offset in range(0, tail, MiB)
+            crc32(remains.pread(fd, min(MiB, tail - offset), offset), self.file.salt) for offset in range(0, tail, MiB)
         ]
         end = segment.end or segment.first
         raw = seal.pack(

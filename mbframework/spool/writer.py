@@ -102,16 +102,11 @@ class SpoolWriter(Tip):
     def __post_init__(self) -> None:
         self.busy = False
         self.last = layout.FIRST_FRAME
-        self._limit = self._roll_at = self._salt = self._tail = self.frames = self.last_accepted = 0
+        self._limit = self._roll_at = self.salt = self._tail = self.frames = self.last_accepted = 0
         if not self.next_size:
             self.next_size = self.limits.segment_size if self.segments else min(self.limits.segment_size, MiB)
 
     # The lane's lock is held
-
-    @property
-    def salt(self) -> int:
-        """The salt to encode the next frame with; it changes with :meth:`make_room`."""
-        return self._salt
 
     def fits(self, size: int, first: int, accepted: int) -> bool:
         """Whether a frame of ``size`` bytes from sequence ``first`` may go into the active segment."""
@@ -236,7 +231,7 @@ class SpoolWriter(Tip):
         try:
             # Nothing is called between these, so that no KeyboardInterrupt finds half of it.
             self.frames = 0
-            self.active, self.segments, self._salt = active, longer, file.salt
+            self.active, self.segments, self.salt = active, longer, file.salt
             self._tail = self.last = layout.FIRST_FRAME
             self._limit, self._roll_at, self.end = limit, roll_at, first
             file.store(where, raw)
