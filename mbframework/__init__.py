@@ -50,6 +50,7 @@ from mbframework.errors import (
 
 if TYPE_CHECKING:
     from mbframework.aio import AsyncMessageBuffer
+    from mbframework.aio_routed import AsyncRoutedBuffer
     from mbframework.buffer import MessageBuffer, install_sigterm
     from mbframework.config import Config
     from mbframework.message import Batch, Message, Position
@@ -64,6 +65,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncMessageBuffer",
+    "AsyncRoutedBuffer",
     "Batch",
     "BrokenPlugin",
     "BufferClosed",
@@ -118,6 +120,7 @@ __all__ = [
 #: few of them.
 _LATE = {
     "AsyncMessageBuffer": "aio.AsyncMessageBuffer",
+    "AsyncRoutedBuffer": "aio_routed.AsyncRoutedBuffer",
     "Batch": "message.Batch",
     "BufferStatus": "status.BufferStatus",
     "Config": "config.Config",

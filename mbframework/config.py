@@ -202,6 +202,13 @@ class Config:
         "promised within a lane.",
     )
     max_lanes: int = count(64, _SHARING, "Lanes in the directory, at most.", most=10_000)
+    adopt_after: float = time(
+        10.0,
+        _SHARING,
+        "A lane whose process is gone, and that nobody takes on for so long, is sent by another process that has the "
+        "buffer open.",
+        least=0.1,
+    )
     lock_timeout: float = time(1.0, _SHARING, "How long opening waits for a lane that another process holds.")
 
     close_timeout: float = time(

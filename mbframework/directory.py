@@ -133,9 +133,9 @@ def _facts(files: Files, fd: int, path: str) -> dict[str, Any]:
         if type(major) is not int or major < 1:
             raise ValueError("the format is not a number from 1 on")
         # Before the rest, which a newer format may have changed.
-        if major > layout.FORMAT_MAJOR:
+        if major > max(layout.FORMATS):
             raise NewerFormat(
-                f"{path} has format {major}; this release knows format {layout.FORMAT_MAJOR}: update mbframework, "
+                f"{path} has format {major}; this release knows format {max(layout.FORMATS)}: update mbframework, "
                 "nothing was touched",
                 path=path,
             )

@@ -24,7 +24,7 @@ from mbframework.admission import MEMORY_ONLY
 from mbframework.budget import Budget
 from mbframework.deadletters import DeadLetters
 from mbframework.directory import Directory
-from mbframework.errors import BufferClosed, BufferFull, FlushTimeout, MessageBufferError, ModeError
+from mbframework.errors import BufferClosed, BufferFull, FlushTimeout, MessageBufferError, ModeError, UnsupportedFormat
 from mbframework.events import EventLog
 from mbframework.files import Files
 from mbframework.history import SENDER_FILE, WRITER_FILE, Ring
@@ -47,15 +47,19 @@ from mbframework.spool.prepared import NoSpace
 from mbframework.spool.reader import SpoolReader
 from mbframework.spool.recovery import Recovered
 from mbframework.spool.runs import Runs
+from mbframework.spool.seek import SeekSlot
 from mbframework.spool.segment import Segment
 from mbframework.spool.survey import read_seek
 from mbframework.spool.writer import Identity, Limits, SpoolWriter
 
 if TYPE_CHECKING:
+    from mbframework.adoption import Adoption
     from mbframework.config import Config
     from mbframework.plugins.source import ProviderSource
 
 _log = logging.getLogger("mbframework")
+#: How long closing waits for the lanes of others that were sent here.
+_PARTING_S = 5.0
 _LOST_IN_MEMORY = "accepted in memory and not acknowledged when the process was killed: they may have arrived"
 
 
@@ -78,6 +82,8 @@ class Engine:
         self.hub = hub
         #: Bytes on disk that it shares with other lanes.
         self.budget = budget
+        #: Sends lanes that other processes left; set before start().
+        self.adoption: Adoption | None = None
         self.shutdown = Shutdown(self)
         self.narrator = Narrator(self)
         run, boot_id = files.random(16), files.boot_id()
@@ -150,6 +156,7 @@ class Engine:
         #: What had been settled when the lane last left live (-1: never), and why it left.
         self.settled_at_leaving, self.why_left = -1, ""
         self._seen_seek = begun.seek.next
+        self._told_of_newer = False
         scrub: Callable[[str], str] = source.scrub if source is not None else str
         self.writer_events = EventLog(
             files, os.path.join(self.path, layout.WRITER_EVENTS_FILE), directory=self.directory.path, lane=self.name,
@@ -229,6 +236,8 @@ class Engine:
             if self.sender is not None:
                 self.sender.start()
             self.reporter.start()
+            if self.adoption is not None:
+                self.adoption.start()
         except RuntimeError as error:
             self.close(0.0)
             raise MessageBufferError(
@@ -242,7 +251,7 @@ class Engine:
         """One past what is settled, as far as this process can tell without a lock."""
         if self.ledger is not None:
             return self.ledger.next
-        slot = read_seek(self.files, self.path)
+        slot = self.seek()
         if slot is not None:
             self._seen_seek = max(self._seen_seek, slot.next)
         return self._seen_seek
@@ -254,13 +263,24 @@ class Engine:
         if self.ledger is not None:
             with self.ledger.lock, lane.lock:
                 return self.ledger.slot.pruned + self.ledger.outlook(lane.flight_spilled).get("pruned", 0)
-        slot = read_seek(self.files, self.path)
+        slot = self.seek()
         if slot is None:
             return 0
         with lane.lock:
             top = lane.head.slot
             spooled = max(0, lane.spool.ordinal - slot.ordinal - slot.settled)
         return slot.pruned + floor_ahead(slot, top.floor, top.floor_ordinal, spooled)
+
+    def seek(self) -> SeekSlot | None:
+        """What the process that sends has stored; None also where that is of a newer release, so that it is not known
+        here what it has settled. Raises OSError."""
+        try:
+            return read_seek(self.files, self.path)
+        except UnsupportedFormat as error:
+            if not self._told_of_newer:
+                _log.warning("lane %s is sent by a newer release, and it is not known here what: %s", self.name, error)
+            self._told_of_newer = True
+            return None
 
     def _bind(self, fingerprint: bytes) -> None:
         with self.lane.lock:
@@ -337,7 +357,7 @@ class Engine:
         """Sequences may have been skipped since the last message, so the seek alone does not tell."""
         ledger, lane = self.ledger, self.lane
         if ledger is None:
-            slot = read_seek(self.files, self.path)
+            slot = self.seek()
             with lane.lock:
                 return slot is not None and slot.ordinal >= lane.spool.ordinal and not lane.memory_messages()
         with ledger.lock, lane.lock:
@@ -464,6 +484,11 @@ class Engine:
                 used = max(used, lane.channel.bytes / lane.limits.channel_bytes)
         return min(1.0, used)
 
+    def senders(self) -> list[Sender]:
+        """Who calls providers here."""
+        own = [] if self.sender is None else [self.sender]
+        return own + (self.adoption.senders() if self.adoption is not None else [])
+
     # ---- closing
 
     def close(self, timeout: float) -> None:
@@ -472,7 +497,13 @@ class Engine:
         :raises Undelivered: modes that keep nothing on disk, or no room there: what is left is on the error.
         :raises SenderStuck: the provider has not returned; everything is kept.
         """
-        self.shutdown.run(timeout)
+        if self.adoption is not None:
+            self.adoption.stop()
+        try:
+            self.shutdown.run(timeout)
+        finally:
+            if self.adoption is not None:
+                self.adoption.join(_PARTING_S)
 
     @property
     def closed(self) -> bool:
@@ -495,6 +526,8 @@ class Engine:
         if self.outlet is not None:
             self.outlet.dead.forget()
             self.outlet.close()
+        if self.adoption is not None:
+            self.adoption.forget()
 
     def _tell_opening(self, begun: Recovered, seconds: float) -> None:
         self.writer_events.tell("opened", lane=self.name, next=begun.head.next, pid=os.getpid())

@@ -11,7 +11,17 @@ from mbframework.spool import head, recovery
 from mbframework.spool.headfile import HeadFile
 from mbframework.spool.recovery import Recovered
 from mbframework.spool.runs import Runs
-from mbframework.spool.survey import survey
+from mbframework.spool.survey import glance, survey
+
+
+def unfinished(files: Files, lane_path: str) -> bool:
+    """Whether something waits in a lane, or it takes mending. Nothing is changed.
+
+    :raises OSError: it cannot be read.
+    """
+    known = glance(files, lane_path)
+    slot = known.seek
+    return slot is None or not known.clean or known.ordinal > slot.ordinal + slot.settled
 
 
 def mend(files: Files, lane_path: str, buffer_id: bytes) -> list[str] | None:

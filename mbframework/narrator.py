@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from mbframework import pause, speedups
 from mbframework.history import Sent, Written
-from mbframework.spool.survey import read_seek
 from mbframework.status import LaneStatus, SeekPosition, oldest_on_disk, read_lane
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ class Narrator:
         engine = self._engine
         lane, ledger = engine.lane, engine.ledger
         if ledger is None:
-            slot = read_seek(engine.files, engine.path)
+            slot = engine.seek()
             gone, position = (slot.ordinal + slot.settled, slot.next) if slot is not None else (0, 0)
             with lane.lock:
                 waiting = max(0, lane.spool.ordinal - gone) + lane.memory_messages()

@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mbframework")
 _TOPICS_KEPT = 4096
+
+
+def together(late: Sequence[FlushTimeout]) -> FlushTimeout:
+    """The error of a flush of all lanes, from those of several."""
+    return FlushTimeout("; ".join(map(str, late)), remaining=sum(error.remaining for error in late))
 
 
 class RoutedBuffer(Closing):
@@ -183,7 +188,7 @@ class RoutedBuffer(Closing):
             except FlushTimeout as error:
                 late.append(error)
         if late:
-            raise FlushTimeout("; ".join(map(str, late)), remaining=sum(error.remaining for error in late))
+            raise together(late)
 
     def sync(self) -> None:
         """As :meth:`MessageBuffer.sync`, for all lanes."""

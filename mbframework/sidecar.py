@@ -36,7 +36,7 @@ from mbframework.files import Files
 from mbframework.history import SENDER_FILE, Ring
 from mbframework.ledger import Ledger
 from mbframework.lockfile import LockFile, describe, has_writer, holder
-from mbframework.mending import mend
+from mbframework.mending import mend, unfinished
 from mbframework.narrator import heartbeat_section, sending_section, sent
 from mbframework.observers import ObserverHub
 from mbframework.outlet import Outlet
@@ -64,7 +64,9 @@ Delivery: TypeAlias = tuple[Config, ProviderSource]
 class Sidecar:
     """Sends what is in ``config.directory`` through ``source``, lane by lane, until :meth:`stop`.
 
-    ``lanes`` says how a lane is sent that goes by its own configuration; None: not at all.
+    ``lanes`` says how a lane is sent that goes by its own configuration; None: not at all. ``wanted`` says whether a
+    lane is to be sent; by default each that has a writer, or something that waits. ``hub`` is whom to tell, where the
+    caller has one.
 
     :raises DirectoryError: the directory is not a buffer, or not safe.
     :raises PluginError: an observer that the configuration names cannot be used.
@@ -77,6 +79,8 @@ class Sidecar:
         files: Files | None = None,
         *,
         lanes: Callable[[str], Delivery | None] | None = None,
+        wanted: Callable[[str], bool] | None = None,
+        hub: ObserverHub | None = None,
     ) -> None:
         self._files = files or Files()
         self._config = config
@@ -84,8 +88,12 @@ class Sidecar:
         if config.directory is None or not os.path.isdir(config.directory):
             raise NotABuffer(f"{config.directory} is not a directory; give the directory of a buffer")
         directories.read(self._files, os.path.abspath(config.directory))
-        with config.naming("observers"):
-            self._hub = ObserverHub(config.observers) if config.observers else None
+        self._wanted = wanted or self._is_wanted
+        self._own_hub: ObserverHub | None = None
+        if hub is None and config.observers:
+            with config.naming("observers"):
+                hub = self._own_hub = ObserverHub(config.observers)
+        self._hub = hub
         with config.naming("directory"):
             self.directory: Directory = directories.prepare(self._files, config.directory, config)
         self._stopping = threading.Event()
@@ -135,10 +143,7 @@ class Sidecar:
                 if until_empty and not self.lanes and self.held:
                     name, who = next(iter(self.held.items()))
                     raise BufferLocked(f"lane {name} is being sent by {who}", path=self.directory.path, holder=who)
-                for lane in self.lanes.values():
-                    lane.chores()
-                if not until_empty:
-                    self._let_go()
+                self.tend(let_go=not until_empty)
                 paused = [name for name, lane in self.lanes.items() if lane.sender.paused]
                 if until_empty and paused:
                     raise DirectoryError(
@@ -153,14 +158,34 @@ class Sidecar:
                 self._stopping.wait(0.02 if until_empty else _CHORE_INTERVAL)
         finally:
             settled = self._settled + sum(lane.ledger.settled for lane in self.lanes.values())
-            for lane in self.lanes.values():
-                lane.close(self._config.close_timeout)
-            if self._hub is not None:
-                self._hub.close(1.0)
+            self.close(self._config.close_timeout)
         return settled
 
+    def adopt(self) -> None:
+        """Take on the lanes that are wanted, one round of :meth:`run`: for who has a thread of its own for that."""
+        self._adopt_lanes(all_lanes=False)
+
+    def tend(self, *, let_go: bool = True) -> None:
+        """Put on the device what is delivered and remove it, likewise. ``let_go``: lanes that nobody writes and of
+        which nothing is left are free: who opens the buffer takes one of them."""
+        for lane in self.lanes.values():
+            lane.chores()
+        if let_go:
+            self._let_go()
+
+    def close(self, timeout: float) -> None:
+        """Let go of all lanes, giving the batch in hand of each ``timeout`` seconds."""
+        for lane in self.lanes.values():
+            lane.close(timeout)
+        if self._own_hub is not None:
+            self._own_hub.close(1.0)
+
+    def forget(self) -> None:
+        """In a forked child: as for an engine, no lock of the parent is touched, and none of its descriptors kept."""
+        for lane in self.lanes.values():
+            lane.forget()
+
     def _let_go(self) -> None:
-        """Lanes that nobody writes and of which nothing is left are free: who opens the buffer takes one of them."""
         for name, lane in list(self.lanes.items()):
             if not lane.written() and not lane.sender.paused and lane.empty():
                 lane.close(self._config.close_timeout)
@@ -176,7 +201,7 @@ class Sidecar:
             if name in self.lanes:
                 continue
             try:
-                if all_lanes or self._is_wanted(name):
+                if all_lanes or self._wanted(name):
                     self._adopt(name)
             except (DirectoryError, UnsupportedFormat, OSError) as error:
                 # One lane's trouble is its own: the others are sent.
@@ -191,11 +216,7 @@ class Sidecar:
     def _is_wanted(self, name: str) -> bool:
         """Whether a process writes to the lane, or something waits in it, or it takes mending."""
         path = self.directory.lane_path(name)
-        if has_writer(self._files, path):
-            return True
-        known = glance(self._files, path)
-        slot = known.seek
-        return slot is None or not known.clean or known.ordinal > slot.ordinal + slot.settled
+        return has_writer(self._files, path) or unfinished(self._files, path)
 
     def _adopt(self, name: str) -> None:
         path = self.directory.lane_path(name)
@@ -209,9 +230,11 @@ class Sidecar:
             self.held[name] = describe(holder(self._files, lock_path))
             return
         try:
-            self._recover(name, path)
-            if read_seek(self._files, path) is None:
-                # Its writer is only opening it: nothing can wait there yet. The next look finds it.
+            at_work = not self._recover(name, path)
+            unnamed = not self._files.exists(os.path.join(path, layout.SEEK_FILE))
+            if read_seek(self._files, path) is None or (at_work and unnamed):
+                # Its writer is only opening it: nothing can wait there yet, and a seek that has no name yet is the
+                # writer's to name. The next look finds it.
                 lock.release()
                 return
             lane = DrainedLane(self._files, config, source, self.directory, name, lock, self._hub)
@@ -223,18 +246,19 @@ class Sidecar:
         self.served.add(name)
         lane.start()
 
-    def _recover(self, name: str, path: str) -> None:
-        """Make good what a writer that is gone has left; a living one does that itself."""
+    def _recover(self, name: str, path: str) -> bool:
+        """Make good what a writer that is gone has left; a living one does that itself, and then this is False."""
         files = self._files
         lock = LockFile.take(files, os.path.join(path, layout.WRITER_LOCK_FILE), 0.0, brief=True)
         if lock is None:
-            return
+            return False
         try:
             notes = mend(files, path, self.directory.buffer_id)
             if notes is not None:
                 _log.info("lane %s: its writer is gone; recovered: %s", name, "; ".join(notes) or "nothing to mend")
         finally:
             lock.release()
+        return True
 
 
 def _source_of(config: Config) -> ProviderSource:
@@ -359,6 +383,9 @@ class DrainedLane:
             self._remove_delivered()
         except OSError as error:
             _log.warning("lane %s: %s; tried again", self.name, error)
+        except UnsupportedFormat as error:
+            # The lane's writer is of a newer release by now. The sender has come to the same, and says so.
+            _log.debug("lane %s: %s", self.name, error)
 
     def _count_missing(self) -> None:
         """What the spool once held and no segment shows."""
@@ -390,7 +417,11 @@ class DrainedLane:
             return False
         # The sender found nothing since the last look; the directory has the last word.
         self.outlet.empty_at = 0
-        known = glance(self._files, self.path)
+        try:
+            known = glance(self._files, self.path)
+        except UnsupportedFormat:
+            # What is there is not known, and not sent.
+            return False
         return self._settled(known) and not self._missing(known)
 
     def stuck(self) -> str:
@@ -421,6 +452,13 @@ class DrainedLane:
         self.ledger.close()
         if finished:
             self._lock.release()
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's files."""
+        self._lock.forget()
+        self.ledger.slots.forget()
+        self.outlet.dead.forget()
+        self.outlet.close()
 
     def state(self) -> tuple[str, str]:
         """(state, reason) as a sender without a writer sees it."""

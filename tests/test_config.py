@@ -61,6 +61,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "max_rejections": ("7", 7),
     "share": ("no", False),
     "max_lanes": ("3", 3),
+    "adopt_after": ("1m", 60.0),
     "lock_timeout": ("0", 0.0),
     "close_timeout": ("1m", 60.0),
     "status_interval": ("200ms", 0.2),

@@ -58,8 +58,8 @@ class HeadSlot:
     ``next``, ``reserved_until`` (synced before any sequence from it on is given out), ``run_first``,
     ``synced_sequence``, ``checkpoint_sequence`` and ``floor`` are sequences; ``synced_segment`` and
     ``checkpoint_segment`` are the first sequences of segments, and the offsets beside them bytes; ``ordinal``
-    and ``floor_ordinal`` count spooled messages; ``lost_live``, ``lost_linger``, ``accepted`` and ``returned`` (what the
-    seek, with a backlog in front, could not pass) are accounts.
+    and ``floor_ordinal`` count spooled messages; ``lost_live``, ``lost_linger``, ``accepted`` and ``returned`` (what
+    the seek, with a backlog in front, could not pass) are accounts.
     ``flags`` is CLEAN, LIVE or both; ``destination`` the fingerprint of the provider's destination, zeros: unknown.
     """
 

@@ -11,6 +11,9 @@ import re
 from struct import Struct
 from typing import Final
 
+#: The major versions that this release reads, and the one that it writes: never one that the release before cannot
+#: read, unless it was told to (decision 0018).
+FORMATS: Final = (1,)
 FORMAT_MAJOR: Final = 1
 FORMAT_MINOR: Final = 0
 

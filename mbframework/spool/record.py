@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from mbframework.errors import UnsupportedFormat
 from mbframework.speedups import crc32
-from mbframework.spool.layout import FORMAT_MAJOR, FORMAT_MINOR, SLOT_COUNT, SLOT_SIZE, SLOT_STRIDE, U64_LIMIT
+from mbframework.spool.layout import FORMAT_MAJOR, FORMAT_MINOR, FORMATS, SLOT_COUNT, SLOT_SIZE, SLOT_STRIDE, U64_LIMIT
 
 _U32 = Struct("<I")
 
@@ -93,10 +93,10 @@ def check_version(thing: str, major: int, incompatible: int = 0) -> None:
 
     :raises UnsupportedFormat: the major version, or a bit of ``incompatible``, is unknown.
     """
-    if major != FORMAT_MAJOR:
+    if major not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
         raise UnsupportedFormat(
-            f"{thing} has format {major}; this release reads format {FORMAT_MAJOR}: "
-            "open it with the release that wrote it"
+            f"{thing} has format {major}; this release reads format {known}: open it with the release that wrote it"
         )
     if incompatible:
         raise UnsupportedFormat(

@@ -468,7 +468,7 @@ class SimulatedDisk(Files):
         assert path == ROOT or path.startswith(ROOT + "/"), f"{path} is not on the disk"
         inode = self.inodes[self._root]
         for part in path[len(ROOT) :].split("/"):
-            if part:
+            if part not in ("", "."):
                 number = inode.names.get(part)
                 if number is None:
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -537,10 +537,14 @@ class SimulatedDisk(Files):
         self._changes("rename")
         with self._lock:
             parent, old = self._parent(source)
-            _, new = self._parent(target)
-            if new in parent.names:
+            place, new = self._parent(target)
+            if new in place.names:
                 raise FileExistsError(errno.EEXIST, "the name is taken", target)
-            self._move(parent, old, new, source)
+            if place is parent:
+                self._move(parent, old, new, source)
+            else:
+                self._name(place, {new: parent.names[old]})
+                self._name(parent, {old: None})
 
     def _move(self, parent: Inode, old: str, new: str, path: str) -> None:
         if old not in parent.names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from mbframework_kafka.placement import place
 from mbframework_kafka.reach import addresses
 from mbframework_kafka.settings import producer_settings
 
+from mbframework import MessageBuffer
 from mbframework.errors import ConfigurationError
 from mbframework.plugins.options import parse_options
 from mbframework.plugins.url import parse_url
@@ -91,6 +93,14 @@ def test_without_idempotence_one_request_at_a_time_keeps_the_order(query: str) -
 def test_mistakes(url: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         settings_of(url)
+
+
+@pytest.mark.parametrize("url", ["kafka://h?client.nonsense=1", "confluent://h?client.nonsense=1"])
+def test_an_option_that_the_library_does_not_know_is_refused_before_anything_is_made(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="nonsense") as caught:
+        MessageBuffer(tmp_path / "outbox", url)
+    assert caught.value.option == "client.nonsense"
+    assert not (tmp_path / "outbox").exists()
 
 
 def test_verification_is_on() -> None:
