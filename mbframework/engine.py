@@ -208,6 +208,7 @@ class Engine:
             events=self.sender_events, tail=lambda: lane.spool.end,
             refresh_floor=lambda: ledger.apply_floor(lane.head.slot.floor, lane.head.slot.floor_ordinal),
         )  # fmt: skip
+        ledger.hold()
         ledger.apply_floor(lane.head.slot.floor, lane.head.slot.floor_ordinal)
         context = Context(
             buffer_id=identity.buffer_id.hex(), lane=self.name, run=identity.run,

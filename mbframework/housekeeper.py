@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mbframework.housekeeper")
 _TICK = 0.25
+#: Failures that are remembered so that they are said once.
+_FAILURES = 20
 
 
 class Housekeeper:
@@ -72,7 +74,7 @@ class Housekeeper:
         self._telling = threading.Lock()
         self._newly_pruned()
         #: What failed last, so that it is logged once.
-        self._failure = ""
+        self._failures: set[str] = set()
         self.thread = threading.Thread(target=self._run, name="mbframework-housekeeper", daemon=True)
 
     def start(self) -> None:
@@ -390,9 +392,11 @@ class Housekeeper:
         lane = self._lane
         news = not lane.disk_error
         if not is_broken(error):
-            if str(error) != self._failure:
+            # Several chores fail in turn: each says so once.
+            if str(error) not in self._failures:
                 _log.warning("housekeeping failed and is tried again: %s", error)
-            self._failure = str(error)
+            if len(self._failures) < _FAILURES:
+                self._failures.add(str(error))
             return
         with lane.lock:
             lane.disk_error = str(error)
@@ -404,7 +408,7 @@ class Housekeeper:
 
     def _note_well(self) -> None:
         lane = self._lane
-        self._failure = ""
+        self._failures.clear()
         if not lane.disk_error:
             return
         with lane.lock:

@@ -8,7 +8,9 @@ Promises
 - A message of a batch that was settled out of order is remembered by a bit beside the seek, so that neither a
   restart nor a retry sends it or counts it again (the first ``BITMAP_BITS`` of a batch; beyond them, after a kill,
   a documented repeat).
-- Messages below a floor (pruned or purged) leave at once, those in flight when their batch is answered.
+- Messages below a floor (pruned or purged) leave at once, those in flight when their batch is answered. What a sender
+  before this one had in hand when it was killed may have arrived: where that is told, floors wait for the provider's
+  word (:meth:`Ledger.hold`, :meth:`Ledger.release`).
 - A device without room for the seek holds up nothing: what it did not take, the next store or sync puts down.
 - Each watcher is told of every message that leaves while it watches, by sequence and account, before the seek has
   moved past it.
@@ -71,6 +73,8 @@ class Ledger:
     flight: Flight | None = None
     _floors: list[_Floor] = field(default_factory=list)
     _synced_next: int = 0
+    #: One past what the sender before had in hand; no floor takes anything below it. 0: that is settled.
+    _held: int = 0
     #: The device had no room for what the seek says now.
     _unstored: bool = False
     #: Messages settled since opening; for rates.
@@ -111,10 +115,13 @@ class Ledger:
         """What floors that wait for the flight to land have taken already, by account; under "spooled", how many of
         these messages had been spooled. Of a flight in memory, ``flight_spilled`` are. ``lock`` is held."""
         result: dict[str, int] = {}
-        flight = self.flight
-        if flight is None or not self._floors:
+        if not self._floors:
             return result
-        distance = flight_spilled if flight.in_memory else len(flight.marks)
+        flight = self.flight
+        if flight is None:
+            distance = self._held - self.slot.next
+        else:
+            distance = flight_spilled if flight.in_memory else len(flight.marks)
         at, bits = self.slot.ordinal + distance, self._bits() >> distance
         for floor in self._floors:
             distance = max(0, floor.ordinal - at)
@@ -211,6 +218,9 @@ class Ledger:
         """Everything below ``sequence`` (``ordinal``) leaves by ``account``; with a flight under way, what lies
         below its end follows when it lands. ``extra``: messages that never had an ordinal."""
         with self.lock:
+            if account != "pruned":
+                # Only a floor of the writer's outlives this ledger.
+                self._held = 0
             self._floors.append(_Floor(sequence, ordinal, account, extra))
             if self.flight is None:
                 self._apply_floors()
@@ -223,6 +233,33 @@ class Ledger:
                 return False
             self.advance(sequence, ordinal, "pruned")
             return True
+
+    def hold(self) -> None:
+        """For who will ask the provider what it has: until :meth:`release`, floors wait behind what the sender before
+        had in hand."""
+        with self.lock:
+            self._held = self.slot.batch_end
+
+    @property
+    def waiting(self) -> bool:
+        """Whether floors wait for :meth:`release`: what lies below them is not to be read. ``lock`` is held."""
+        return bool(self._floors) and self._held > self.slot.next
+
+    def release(self, sequence: int = 0) -> None:
+        """The provider holds everything below ``sequence``; 0: it cannot tell."""
+        with self.lock:
+            if self.waiting:
+                # What lies above the floor is still there to be read. A batch has no gaps; it may have been in memory:
+                # then less of it, or nothing, ever had an ordinal.
+                floor = self._floors[-1]
+                reached = min(sequence, self._held, floor.sequence)
+                if reached > self.slot.next:
+                    ordinal = self.slot.ordinal + reached - self.slot.next
+                    self._move(reached, min(ordinal, floor.ordinal), "delivered")
+                self._held = 0
+                self._apply_floors()
+                self._publish()
+            self._held = 0
 
     def lose(self, at: int, sequence: int, ordinal: int) -> None:
         """What lay between the seek, which stood at ``at``, and ``sequence`` cannot be read."""
@@ -244,6 +281,7 @@ class Ledger:
             with self.lock:
                 if self.slots.fd >= 0:
                     self._end_flight()
+                    self._end_hold()
                     self._publish()
         finally:
             self.slots.close()
@@ -263,7 +301,14 @@ class Ledger:
         else:
             self.land(flight, self.slot.ordinal + len(flight.marks))
 
+    def _end_hold(self) -> None:
+        """The provider was not asked: the next sender does it, and finds the writer's floor in the head."""
+        if self.waiting:
+            self._floors.clear()
+
     def _apply_floors(self) -> None:
+        if self.waiting:
+            return
         floors, self._floors = self._floors, []
         for floor in floors:
             if floor.sequence > self.slot.next or floor.extra:

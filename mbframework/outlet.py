@@ -13,8 +13,10 @@ The sender's thread calls everything, except where a method says otherwise.
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,6 +41,11 @@ _STEP_PAUSE_NS = 60 * 10**9
 _STEP_NS = 10 * 10**9
 #: Seconds until a device that took no dead letter is asked again.
 _STORE_AGAIN = 1.0
+
+
+def _place(found: os.stat_result) -> tuple[int, int]:
+    """What tells a directory from another one of the same name."""
+    return found.st_dev, found.st_ino
 
 
 class Retired(Exception):
@@ -80,6 +87,9 @@ class Outlet:
         self._tail = tail
         self._refresh_floor = refresh_floor
         self._misses = 0
+        #: A gap that was seen once, and the directory that it is in.
+        self._gap: Gap | None = None
+        self._place = _place(files.stat(reader.index.directory))
         #: Why a person is needed; "" where nobody is. Messages are kept, attempts go on at long intervals.
         self.blocked = ""
         self.epoch = 0
@@ -166,7 +176,7 @@ class Outlet:
             return
         while True:
             with self.ledger.lock:
-                waiting = self.ledger.flight is not None
+                waiting = self.ledger.flight is not None or self.ledger.waiting
             flight = None if waiting else self._read(self._config.batch_messages)
             if flight is None:
                 return
@@ -247,6 +257,8 @@ class Outlet:
             return
         if gap.lost and self._refresh_floor():
             return
+        if gap.lost and not self._agreed(gap):
+            return
         with self.ledger.lock:
             if self.ledger.next != position:
                 return
@@ -259,6 +271,7 @@ class Outlet:
         lane = self._lane
         if lane is None or until is None:
             return
+        self._check_place()
         self._misses += 1
         # Whatever is open may not be what the directory holds by now.
         self._reader.close()
@@ -274,6 +287,19 @@ class Outlet:
             self.ledger.lose(position, end, ordinal)
         self._misses = 0
         self._lost(position, end, lost, "unreadable or missing on disk")
+
+    def _agreed(self, gap: Gap) -> bool:
+        """Whether a second look finds the same: a directory that is away for a moment is no loss."""
+        self._check_place()
+        agreed, self._gap = gap == self._gap, gap
+        self._reader.close()
+        return agreed
+
+    def _check_place(self) -> None:
+        """:raises OSError: the lane's directory is away, or hidden by another one."""
+        directory = self._reader.index.directory
+        if _place(self._files.stat(directory)) != self._place:
+            raise OSError(errno.ESTALE, "another directory stands where the lane's was; put it back", directory)
 
     def lose_rest(self, missing: int) -> None:
         """``missing`` messages that the spool once held are in no segment any more, and no writer is at work: what was

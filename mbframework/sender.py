@@ -52,7 +52,7 @@ UNKNOWN_DESTINATION = bytes(32)
 
 @dataclass(slots=True)
 class Trouble:
-    """The provider's last error, for the status; times are wall-clock nanoseconds, ``count`` failures in a row."""
+    """The provider's last error, for the status; times are boot-clock nanoseconds, ``count`` failures in a row."""
 
     text: str = ""
     began: int = 0
@@ -69,8 +69,8 @@ class Traffic:
     failures: int = 0
     retries: int = 0
     bytes: int = 0
-    #: Seconds since 1970.
-    last_delivered: float = 0.0
+    #: Boot-clock nanoseconds.
+    last_delivered: int = 0
 
 
 @dataclass
@@ -285,6 +285,7 @@ class Sender:
                 return False
             self.bind(fingerprint)
         if position is None:
+            self.outlet.ledger.release()
             return True
         if not self.known_run(position.run):
             self._block(
@@ -292,6 +293,7 @@ class Sender:
                 "which this directory does not know (a restored or copied directory?); nothing is skipped or sent"
             )
             return False
+        self.outlet.ledger.release(position.sequence)
         with self.outlet.ledger.lock:
             behind = position.sequence > self.outlet.ledger.next
         if behind:
@@ -342,7 +344,7 @@ class Sender:
             now = self.files.boot_ns()
             size = batch.size_in_bytes()
             self.traffic.bytes += size
-            self.traffic.last_delivered = self.files.wall_ns() / 1e9
+            self.traffic.last_delivered = now
             self._throttle.sent(now / 1e9, len(indices))
             self._portion.succeeded()
             self._succeeded()
@@ -414,7 +416,7 @@ class Sender:
         self._pause(wait)
 
     def _note(self, text: str, wait: float, *, uncertain: bool) -> None:
-        now = self.files.wall_ns()
+        now = self.files.boot_ns()
         trouble = self.trouble
         if self.up or not trouble.count:
             trouble.began = now

@@ -295,6 +295,7 @@ class DrainedLane:
             hub=hub, scrub=source.scrub,
         )  # fmt: skip
         self._fingerprint = known.head.destination if known.head is not None else UNKNOWN_DESTINATION
+        self.ledger.hold()
         self._refresh_floor()
         dead = DeadLetters(
             files, directory.dead_path(name), identity=identity, total_size=config.dead_total_size,

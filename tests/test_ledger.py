@@ -75,6 +75,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.flight: Flight | None = None
         self.held: dict[int, str] = {}
         self.floors: list[tuple[int, str, int]] = []
+        #: One past what was in hand when it was killed, while the provider is not asked; 0: nothing.
+        self.doubtful = 0
         self.seen = 0
         self.doomed = False
         self.listen()
@@ -112,7 +114,13 @@ class LedgerMachine(RuleBasedStateMachine):
         for sequence in sequences:
             self.gone.setdefault(sequence, account)
 
+    @property
+    def waits(self) -> bool:
+        return bool(self.floors) and self.doubtful > self.ledger.next
+
     def settle_floors(self) -> None:
+        if self.waits:
+            return
         floors, self.floors = self.floors, []
         for sequence, account, extra in floors:
             self.leave([each for each in self.spooled if each < sequence], account)
@@ -137,7 +145,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.spooled += range(first, first + count)
             self.end = first + count
 
-    @precondition(lambda self: self.flight is None)
+    @precondition(lambda self: self.flight is None and not self.waits)
     @rule(count=SIZES, account=st.sampled_from(["delivered", "expired"]))
     def take(self, count: int, account: str) -> None:
         ahead = self.spooled[self.ledger.ordinal :]
@@ -156,7 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if not flight.open:
             self.land()
 
-    @precondition(lambda self: self.flight is None and self.ledger.ordinal == len(self.spooled))
+    @precondition(lambda self: self.flight is None and not self.waits and self.ledger.ordinal == len(self.spooled))
     @rule(count=SIZES, gap=st.sampled_from([0, 4]))
     def take_from_memory(self, count: int, gap: int) -> None:
         first = max(self.end, self.ledger.next) + gap
@@ -246,12 +254,14 @@ class LedgerMachine(RuleBasedStateMachine):
         end = self.end = self.end + extra
 
         def effect() -> None:
+            self.doubtful = 0
             self.floors.append((end, "purged", extra))
             if self.flight is None:
                 self.settle_floors()
 
         self.do(lambda: self.ledger.advance(end, len(self.spooled), "purged", extra), effect)
 
+    @precondition(lambda self: not self.waits)
     @rule(count=st.sampled_from([1, 4, BITMAP_BITS]))
     def lose(self, count: int) -> None:
         ordinal = min(len(self.spooled), self.ledger.ordinal + count)
@@ -271,10 +281,36 @@ class LedgerMachine(RuleBasedStateMachine):
         """The next operation is killed in front of its store."""
         self.doomed = True
 
+    @precondition(lambda self: self.flight is None and not self.waits)
+    @rule(count=SIZES, data=st.data())
+    def killed_with_a_batch_in_hand(self, count: int, data: st.DataObject) -> None:
+        """And opened again by a sender that asks the provider first, and hears of floors in between."""
+        self.spool(count, 0)
+        self.take(count, "delivered")
+        self.restart()
+        with self.ledger.lock:
+            self.ledger.hold()
+        self.doubtful = self.ledger.slot.batch_end
+        self.prune(data)
+
+    @precondition(lambda self: self.waits)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        """The provider says what it has; 0: it cannot."""
+        position = data.draw(st.sampled_from([0, self.ledger.next]) | st.integers(self.ledger.next, self.doubtful + 3))
+        reached = min(position, self.doubtful, self.floors[-1][0])
+
+        def effect() -> None:
+            self.leave([each for each in self.spooled if each < reached], "delivered")
+            self.doubtful = 0
+            self.settle_floors()
+
+        self.do(lambda: self.ledger.release(position), effect)
+
     @rule()
     def restart(self) -> None:
         """Killed: the file and the spool are all there is. What only memory knew leaves no trace here."""
-        self.doomed = False
+        self.doomed, self.doubtful = False, 0
         self.files.bury()
         self.files = FaultyFiles()
         self.ledger = reopened(self.files, self.home.name)
@@ -309,11 +345,12 @@ class LedgerMachine(RuleBasedStateMachine):
         """What waits for the flight to land is told beforehand, and no gauge goes below zero."""
         pending = self.ledger.outlook()
         slot = self.ledger.slot
-        if self.flight is None:
+        if self.flight is None and not self.waits:
             assert not pending
             return
         below = max((sequence for sequence, _, _ in self.floors), default=0)
-        behind = [each for each in self.spooled if self.flight.end <= each < below and each not in self.gone]
+        end = self.flight.end if self.flight is not None else self.doubtful
+        behind = [each for each in self.spooled if end <= each < below and each not in self.gone]
         assert pending.get("spooled", 0) == len(behind)
         assert len(self.spooled) - slot.ordinal - slot.settled - pending.get("spooled", 0) >= 0
 

@@ -1,7 +1,7 @@
 """A real Redis for tests and benchmarks: ``redis-server`` on 127.0.0.1, with an append-only file.
 
-What was acknowledged outlives a kill -9: with any other ``appendfsync`` than ``always`` Redis may acknowledge, while the
-device is busy, what it has not given to the file yet. See :mod:`mbframework.testing.server` for what can
+What was acknowledged outlives a kill -9: with any other ``appendfsync`` than ``always`` Redis may acknowledge, while
+the device is busy, what it has not given to the file yet. See :mod:`mbframework.testing.server` for what can
 be done to it. This module imports no client library.
 
 ``python -m mbframework.testing.redis`` runs a server in the foreground and prints its URL.

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 from mbframework_fake.provider import FakeProvider
 
-from mbframework import BufferFull, DiskFailed, MessageBuffer, Undelivered
+from mbframework import BufferFull, DiskFailed, MessageBuffer, Undelivered, read_status
 from tests.engine.rig import (
     BROKEN,
     FAST,
@@ -446,3 +452,63 @@ def test_what_is_pruned_in_hand_is_no_sign_of_life_of_the_provider(tmp_path: Pat
         assert status.pruned > 2000
         assert status.failing_since == since
         assert not events(buffer, "provider-back", "sender")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_directory_that_is_away_for_a_while_costs_nothing(tmp_path: Path, hidden: bool) -> None:
+    """As when a volume is mounted anew: gone, or an empty one in its place."""
+    provider = FakeProvider()
+    provider.down()
+    home = tmp_path / "volume" / "b"
+    home.parent.mkdir()
+    with MessageBuffer(home, provider, mode="always", batch_messages=20, **FAST | SMALL | {"total_size": "4MiB"}) as b:
+        for number in range(2000):
+            b.write("t", padded(number, 500))
+        home.rename(tmp_path / "away")
+        if hidden:
+            (home / "main").mkdir(parents=True)
+        provider.up()
+        eventually(lambda: "cannot be read" in (b.status().last_error or ""), "the word that it is away")
+        assert (b.status().state, b.status().lost) == ("blocked", 0)
+        if hidden:
+            shutil.rmtree(home)
+        (tmp_path / "away").rename(home)
+        b.flush(20)
+        assert numbers(provider.messages) == list(range(2000))
+        assert at_rest(b) == at_rest(b) | {"delivered": 2000, "lost": 0}
+
+
+_KILLED = """
+import os, sys, threading
+from mbframework import MessageBuffer
+from mbframework_sqlite.provider import SQLiteProvider
+
+stored, options = threading.Event(), eval(sys.argv[2])
+
+class Stuck(SQLiteProvider):
+    def send(self, batch):
+        super().send(batch)
+        stored.set()
+        threading.Event().wait()
+
+buffer = MessageBuffer(sys.argv[1] + "/b", lambda _: Stuck(sys.argv[1] + "/o.db"), batch_messages=300, **options)
+buffer.write_many("t", [b"%d" % number for number in range(100)])
+stored.wait()
+while buffer.status().pruned < 500:
+    buffer.write_many("t", [b"x" * 500] * 100)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_had_arrived_when_the_program_was_killed_is_not_counted_as_pruned(tmp_path: Path) -> None:
+    options = {"mode": "always", **FAST, **SMALL}
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), repr(options)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    [before] = read_status(tmp_path / "b").lanes
+    with MessageBuffer(tmp_path / "b", f"sqlite:{tmp_path}/o.db", **options) as buffer:
+        buffer.flush(20)
+        with contextlib.closing(sqlite3.connect(tmp_path / "o.db")) as database:
+            [arrived] = database.execute("SELECT count(*) FROM messages").fetchone()
+        after = at_rest(buffer)
+    assert (after["delivered"], after["pruned"]) == (arrived, before.pruned)
+    assert after["lost"] == 0
