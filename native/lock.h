@@ -7,12 +7,17 @@
 #ifndef MB_LOCK_H
 #define MB_LOCK_H
 
+#include <limits.h>
+
 typedef struct {
     PyObject_HEAD
     PyThread_type_lock gate;
     unsigned long owner; /* meaningless where depth is 0 */
     unsigned long depth;
 } Lock;
+
+/* Microseconds; PY_TIMEOUT_MAX, which the limited API has no more in CPython 3.13. */
+#define MB_LONGEST_WAIT (LLONG_MAX / 1000)
 
 static PyTypeObject *Lock_type;
 
@@ -118,7 +123,7 @@ static PyObject *Lock_acquire(PyObject *self, PyObject *args, PyObject *keywords
         PyErr_SetString(PyExc_ValueError, "timeout value must be a non-negative number");
         return NULL;
     }
-    if (!(timeout * 1e6 < (double)PY_TIMEOUT_MAX)) {
+    if (!(timeout * 1e6 < (double)MB_LONGEST_WAIT)) {
         PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
         return NULL;
     }

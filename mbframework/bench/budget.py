@@ -97,11 +97,11 @@ BUDGETS = (
     ),
     Budget("outage-p999", "latency", "`write()` through outages of Kafka, p99.9", "", "µs", 200, at_most=True),
     Budget("outage-max", "latency", "`write()` through outages of Kafka, the longest", "", "ms", 20, at_most=True),
-    Budget("open", "open", "open with 10 GB of backlog, and the first `write()`", "", "ms", 100, at_most=True),
+    Budget("open", "open", "open a backlog of 10 GB, and the first `write()`", "", "ms", 100, at_most=True),
     Budget("memory-open", "open", "memory with 10 GB of backlog", "the empty buffer", "MiB more", 32, at_most=True),
     Budget("memory", "memory", "memory through an outage", "the empty buffer", "MiB more", 32, at_most=True),
     Budget("verify", "check", "`mb verify`", "", "MB/s", 500),
-    Budget("peek", "check", "`mb peek`, what it reads", "the whole backlog, 1 GB", "%", 1, at_most=True),
+    Budget("peek", "check", "`mb peek`, what it reads", "the whole backlog", "%", 1, at_most=True),
 )  # fmt: skip
 
 #: What a reader wants to know first.

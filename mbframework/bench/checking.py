@@ -85,7 +85,7 @@ def run(settings: Settings, directory: str) -> Report:
                     f"{files.bytes / size:.4%}", f"{spent:.2f}", backlog=size, place=place, read=files.bytes,
                 )  # fmt: skip
     # Of the larger one.
-    report.found("peek", [100 * max(read) / backlog])
+    report.found("peek", [100 * max(read) / backlog], f"the whole backlog, {settings.backlog}")
     return report
 
 

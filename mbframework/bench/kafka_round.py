@@ -36,9 +36,9 @@ def measure(name: str, send: Send, load: Load, broker: KafkaBroker, directory: s
         seconds = send(broker.bootstrap, topic, load, folder)
         spent = seconds, _own() - before[0], _of_broker(broker) - before[1]
     count = len(load.values)
-    arrived = _arrived(broker, topic)
-    if arrived != count:
-        raise MeasurementFailed(f"{name}: {arrived:,} of {count:,} messages arrived")
+    came = arrived(broker, topic)
+    if came != count:
+        raise MeasurementFailed(f"{name}: {came:,} of {count:,} messages arrived")
     return Spent(*(each / count * 1e6 for each in spent))
 
 
@@ -54,7 +54,8 @@ def _of_broker(broker: KafkaBroker) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _arrived(broker: KafkaBroker, topic: str) -> int:
+def arrived(broker: KafkaBroker, topic: str) -> int:
+    """How many messages the topic has."""
     from kafka import KafkaConsumer, TopicPartition
 
     consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, group_id=None, metrics_enabled=False)

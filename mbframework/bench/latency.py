@@ -68,6 +68,9 @@ class Settings:
 
 def run(settings: Settings, directory: str) -> Report:
     """Measure all calls through one series of outages."""
+    calls = settings.calls.split(",")
+    if wrong := set(calls) - CALLS.keys():
+        raise MeasurementFailed(f"calls: expected some of {', '.join(CALLS)}, not {', '.join(sorted(wrong))}")
     report = Report("latency")
     reason = KafkaBroker.available() or missing_kafka_python()
     broker = KafkaBroker()
@@ -77,9 +80,6 @@ def run(settings: Settings, directory: str) -> Report:
         for budget in ("outage-p999", "outage-max"):
             report.missing(budget, reason)
         return report
-    calls = settings.calls.split(",")
-    if wrong := set(calls) - CALLS.keys():
-        raise MeasurementFailed(f"calls: expected some of {', '.join(CALLS)}, not {', '.join(sorted(wrong))}")
     with tempfile.TemporaryDirectory(prefix="mb-bench-", dir=directory) as folder, broker, ExitStack() as stack:
         workers = [stack.enter_context(Worker("paced")) for _ in calls]
         for call, worker in zip(calls, workers, strict=True):

@@ -153,7 +153,8 @@ def _report(settings: Settings, found: Found, total_size: int) -> Report:
             f"{most.samples:,}", phase=name, empty=found.empty_anon, most=most.anon, file=most.file,
         )  # fmt: skip
     most_anon = max(found.writing.anon, found.draining.anon)
-    report.found("memory", [(most_anon - found.empty_anon) / MiB])
+    more = (most_anon - found.empty_anon) / MiB
+    report.found("memory", [more], f"the empty buffer; {settings.bytes} into {settings.total_size}")
     table = report.table(
         "Bytes on the device, the highest of all samples", "", "segments", "total_size", "share", "whole lane"
     )

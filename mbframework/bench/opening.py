@@ -98,10 +98,11 @@ def run(settings: Settings, directory: str) -> Report:
                 if not all(sample["balanced"] for sample in samples):
                     report.remarks.append(f"{case.name}: the accounts DO NOT BALANCE")
     if worst:
-        report.found("open", worst, f"the slowest case: {slowest}")
+        report.found("open", worst, f"{settings.backlog}, the slowest case: {slowest}")
     if empty and held:
         most = max(held, key=statistics.median)
-        report.found("memory-open", [each - statistics.median(empty) for each in most])
+        more = [each - statistics.median(empty) for each in most]
+        report.found("memory-open", more, f"the empty buffer; {settings.backlog}")
     report.remarks.append(
         f"Not counted: importing mbframework, {median_and_spread(_imports(settings.repeat))} ms. A file system that"
         " takes long to sync adds to every row, also to that of the empty buffer; on a busy machine the CPU time, that"

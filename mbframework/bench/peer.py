@@ -11,7 +11,9 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import mmap
+import select
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -231,13 +233,17 @@ def measure(setting: Setting, folder: str, value: bytes, messages: int, seconds:
 
 
 def put_until_killed(setting: Setting, folder: str, note: str, size: int) -> None:
-    """Put messages with the numbers 0, 1, 2, … and note in the file at ``note`` how many calls have returned."""
+    """Put messages with the numbers 0, 1, 2, … and note in the file at ``note`` how many calls have returned; until it
+    is killed, or its standard input ends."""
     put, _, _ = setting.open(folder)
     with open(note, "r+b") as file, mmap.mmap(file.fileno(), mmap.PAGESIZE) as noted:
         for count in itertools.count(1):
             put(values(count - 1, 1, size)[0])
             # A store into a mapped file stays, whatever becomes of the process.
             noted[:8] = count.to_bytes(8, "little")
+            if not count % _STRIDE and select.select([sys.stdin], [], [], 0)[0]:
+                # Who gives the orders has gone.
+                return
 
 
 def _obey(order: dict[str, Any]) -> float | None:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mbframework import MessageBuffer
-from mbframework.bench.contender import CONTENDERS, TOPIC, Contender, Send
+from mbframework.bench import contending_brokers, contending_stores
+from mbframework.bench.contender import MANY, TOPIC, Contender, Send
 from mbframework.bench.figures import median_and_spread, number, ratios
 from mbframework.bench.kafka_clients import numbered
 from mbframework.bench.report import Report
@@ -26,7 +27,6 @@ from mbframework.bench.setting import setting
 from mbframework.bench.worker import MeasurementFailed
 from mbframework.units import parse_size
 
-_MANY = 1000
 _OURS = "buffer"
 
 
@@ -48,7 +48,7 @@ def run(settings: Settings, directory: str) -> Report:
         f"{settings.value}-byte values, median (lowest … highest) of {settings.rounds} interleaved rounds",
         *("", "messages/s", "× bare"),
     )
-    for contender in CONTENDERS:
+    for contender in (*contending_brokers.CONTENDERS, *contending_stores.CONTENDERS):
         if settings.only not in contender.name:
             continue
         if reason := contender.obstacle():
@@ -96,16 +96,17 @@ def _measure(contender: Contender, server: Any, send: Send, values: Sequence[byt
 def _through_buffer(contender: Contender, directory: str) -> Send:
     def send(server: Any, place: str, values: Sequence[bytes]) -> float:
         url = contender.url(server, place)
+        topic = place if contender.place_is_topic else TOPIC
         with (
             tempfile.TemporaryDirectory(prefix="mb-bench-", dir=directory) as folder,
             MessageBuffer(os.path.join(folder, "buffer"), url, mode="always", catch_up="full") as buffer,
         ):
             # Connected, and past what is done once.
-            buffer.write(TOPIC, values[0])
+            buffer.write(topic, values[0])
             buffer.flush(60)
             buffer.pause()
-            for first in range(1, len(values), _MANY):
-                buffer.write_many(TOPIC, values[first : first + _MANY])
+            for first in range(1, len(values), MANY):
+                buffer.write_many(topic, values[first : first + MANY])
             begun = time.perf_counter()
             buffer.resume()
             buffer.flush(600)

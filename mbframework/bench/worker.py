@@ -31,6 +31,8 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.{module}"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | environ,
+            # Ctrl-C is for the one who gives orders, and ends this one too.
+            start_new_session=True,
         )  # fmt: skip
 
     def __enter__(self) -> Self:

@@ -96,7 +96,7 @@ def _work(case: Case, folder: str, value: bytes) -> Iterator[tuple[list[Work], C
             with mmap.mmap(file.fileno(), _MAPPED) as mapped:
                 for offset in range(0, _MAPPED, mmap.PAGESIZE):
                     mapped[offset] = 1
-                yield [(mmap.mmap.write, mapped, value, 1)], lambda: mapped.seek(0), _MAPPED // len(value)
+                yield [(mmap.mmap.write, mapped, value, 1)], lambda: mapped.seek(0), _MAPPED // max(1, len(value))
     elif case.kind == "file":
         fd = os.open(os.path.join(folder, "file"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:

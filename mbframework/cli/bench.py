@@ -17,7 +17,7 @@ import click
 
 from mbframework.bench import BENCHMARKS, module_of
 from mbframework.cli import Failure
-from mbframework.cli.terminal import narrate
+from mbframework.cli.terminal import narrate, printable
 
 if TYPE_CHECKING:
     from mbframework.bench.report import Report
@@ -28,6 +28,10 @@ _directory = click.option(
     default=None,
     help="Where buffers are made.  [default: the system's place for temporary files]",
 )
+
+
+#: Nothing that can be counted or timed may be nothing.
+_TYPES = {int: click.IntRange(min=1), float: click.FloatRange(min=0, min_open=True)}
 
 
 class _Benchmarks(click.Group):
@@ -61,6 +65,7 @@ def _command(name: str) -> click.Command:
             default=field.default,
             show_default=field.default not in ("", True, False),
             is_flag=isinstance(field.default, bool),
+            type=_TYPES.get(type(field.default)),
             help=field.metadata["meaning"],
         )
         for field in dataclasses.fields(module.Settings)
@@ -86,6 +91,7 @@ def _flag(name: str, default: object) -> str:
 def _measure(name: str, chosen: dict[str, Any], directory: str | None) -> Report:
     """One benchmark, with the machine that it ran on."""
     from mbframework.bench.machine import facts
+    from mbframework.testing.server import ServerError
 
     module, directory = module_of(name), directory or tempfile.gettempdir()
     settings = module.Settings(**chosen)
@@ -95,6 +101,8 @@ def _measure(name: str, chosen: dict[str, Any], directory: str | None) -> Report
     logging.disable(logging.CRITICAL)
     try:
         found: Report = module.run(settings, directory)
+    except ServerError as error:
+        raise Failure(printable(str(error))) from error
     finally:
         logging.disable(logging.NOTSET)
     found.machine, found.settings = machine, dataclasses.asdict(settings)

@@ -25,7 +25,7 @@ ONLY = {
     "open": ["--only", "1,000 segments, kill -9 at full speed"],
     "providers": ["--only", "sqlite"],
     "catchup": ["--only", "frames of 1,000"],
-    "write": ["--only", "provider away"],
+    "write": ["--only", ": write(), provider away"],
 }
 WITH_KAFKA = {
     "kafka": ["--only", "buffer, kafka"],
@@ -124,6 +124,9 @@ def test_bad_usage_is_one_line(tmp_path: Path) -> None:
     for arguments, words in (
         (["report", "--results", str(tmp_path)], "there is nothing here"),
         (["write", "--rounds", "many"], "'many' is not a valid integer"),
+        (["write", "--rounds", "0"], "0 is not in the range"),
+        (["catchup", "--value", "a lot"], "'a lot'"),
+        (["latency", "--calls", "shout", "--no-outages"], "expected some of write"),
         (["nonsense"], "No such command"),
     ):
         done = CliRunner().invoke(main, ["bench", *arguments])

@@ -80,7 +80,9 @@ def beside(wheel: Path, metadata: Message, tmp_path: Path) -> Path:
 
 def test_an_example_is_found_used_and_shown_without_a_change_of_ours(beside: Path, tmp_path: Path) -> None:
     (tmp_path / "inbox").mkdir()
-    listed = {one["name"]: one for one in json.loads(run(beside / "mb", "providers", "--json", cwd=tmp_path))}
+    printed = json.loads(run(beside / "mb", "providers", "--json", cwd=tmp_path))
+    assert printed["schema"] == 1
+    listed = {one["name"]: one for one in printed["providers"]}
     assert {name: listed["drop"][name] for name in ("distribution", "version", "status", "api")} == {
         "distribution": "acme-dropfolder",
         "version": "1.4",

@@ -91,6 +91,8 @@ def test_metadata(wheel: Path, metadata: Message) -> None:
         "mb = mbframework.__main__:main",
         "mbtui = mbtui:main",
         "[mbframework.providers]",
+        "amqp = mbframework_rabbitmq",
+        "amqps = mbframework_rabbitmq",
         "confluent = mbframework_confluent",
         "fake = mbframework_fake",
         "fault = mbframework_fault",
@@ -100,9 +102,12 @@ def test_metadata(wheel: Path, metadata: Message) -> None:
         "kafka = mbframework_kafka",
         "nats = mbframework_nats",
         "postgres = mbframework_postgres",
+        "postgresql = mbframework_postgres",
         "redis = mbframework_redis",
+        "rediss = mbframework_redis",
         "rabbitmq = mbframework_rabbitmq",
         "mqtt = mbframework_mqtt",
+        "mqtts = mbframework_mqtt",
         "sqlite = mbframework_sqlite",
     }
 
