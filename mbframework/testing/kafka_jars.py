@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from mbframework.testing.server import ServerError
+
 KAFKA_VERSION = "4.1.0"
 
 _NO_JARS = "no Kafka jars and no Maven to fetch them; run: apt-get install -y maven, or set KAFKA_HOME"
@@ -35,8 +37,8 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 """
 
 
-class BrokerError(RuntimeError):
-    """The broker cannot be had, does not come up, or cannot do what was asked; the text says the next step."""
+#: The broker cannot be had, does not come up, or cannot do what was asked; the text says the next step.
+BrokerError = ServerError
 
 
 def obstacle() -> str | None:

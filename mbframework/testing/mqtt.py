@@ -10,7 +10,6 @@ now and then before: a kill -9 loses what it had acknowledged since, sessions an
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -79,13 +78,6 @@ class MosquittoServer(Server):
                 return connection.recv(1) == _CONNACK
         except OSError:
             return False
-
-    def shut_down(self) -> None:
-        """End it in order, with all it has on disk; :meth:`start` goes on there."""
-        process = self._running()
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-        self._process = None
 
 
 def _program() -> str | None:

@@ -2,8 +2,8 @@
 
 Promises:
 
-- The server listens on 127.0.0.1 only, keeps its data in a temporary folder that ``stop()`` removes, and takes
-  clients when ``start()`` returns.
+- The server listens on 127.0.0.1 only, keeps its data in a temporary folder that ``stop()`` removes (or in one that was
+  named, which stays), and takes clients when ``start()`` returns.
 - :meth:`Server.kill` and :meth:`Server.freeze` reach its child processes as well.
 - No server outlives this process, however this process ends (Linux; elsewhere: however it ends but by SIGKILL).
 - A server that refuses to run as root runs as another user.
@@ -55,16 +55,21 @@ class ServerError(RuntimeError):
 
 
 class Server(ABC):
-    """One server. As a context manager it is started on entry and stopped on exit."""
+    """One server. As a context manager it is started on entry and stopped on exit.
+
+    :param data: a folder for data and log, which is kept; None: a temporary one, removed by :meth:`stop`.
+    """
 
     #: What it is called in errors.
     name = "the server"
     #: User and group ids that it runs as; None: ours.
     user: tuple[int, int] | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, data: Path | None = None) -> None:
         (self.port,) = free_ports(1)
-        self._data: Path | None = None
+        self._data = data
+        self._keeps_data = data is not None
+        self._prepared = False
         self._process: subprocess.Popen[bytes] | None = None
         # Starts the server and lives until stop(): the server is killed when the thread that started it ends.
         self._keeper: ThreadPoolExecutor | None = None
@@ -104,7 +109,7 @@ class Server(ABC):
         """The process id of the running server."""
         return self._running().pid
 
-    def start(self, timeout: float = 30.0) -> Self:
+    def start(self, timeout: float = 60.0) -> Self:
         """Start the server and wait until it takes clients, at most ``timeout`` seconds.
 
         :raises ServerError: it does not come up; the last lines of its log are in the text.
@@ -115,9 +120,14 @@ class Server(ABC):
             raise ServerError(reason)
         if self._keeper is None:
             self._keeper = ThreadPoolExecutor(1, "test-server-keeper")
-        if self._data is None:
-            self.prepare()
         deadline = time.monotonic() + timeout
+        if not self._prepared:
+            try:
+                self.prepare()
+            except BaseException:
+                self.stop()
+                raise
+            self._prepared = True
         self._process = self._launch()
         while not self.answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -139,13 +149,25 @@ class Server(ABC):
             time.sleep(0.002)  # they are not our children, which could be awaited
         self._process = None
 
-    def restart(self, timeout: float = 30.0) -> None:
+    def shut_down(self, timeout: float = 15.0) -> None:
+        """End it in order (SIGTERM), with all it has on disk; it is killed where that takes longer than ``timeout``
+        seconds. :meth:`start` goes on there."""
+        process = self._running()
+        self.thaw()
+        process.terminate()
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._process = None
+
+    def restart(self, timeout: float = 60.0) -> None:
         """Start again on the same port and data, killing the server first where it still runs."""
         if self._process is not None:
             self.kill()
         self.start(timeout)
 
-    def ensure_running(self, timeout: float = 30.0) -> None:
+    def ensure_running(self, timeout: float = 60.0) -> None:
         """Thaw the server, or start it again where it was killed; does nothing to a running one."""
         if self._process is not None and self._process.poll() is None:
             self.thaw()
@@ -168,15 +190,18 @@ class Server(ABC):
         process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End the server and remove its data. May be called twice."""
+        """End the server, and remove its data unless the caller named the folder. May be called twice."""
         if self._process is not None:
-            self.kill()
+            if self._keeps_data:
+                self.shut_down()
+            else:
+                self.kill()
         if self._keeper is not None:
             self._keeper.shutdown()
             self._keeper = None
-        if self._data is not None:
+        if self._data is not None and not self._keeps_data:
             shutil.rmtree(self._data, ignore_errors=True)
-            self._data = None
+            self._data, self._prepared = None, False
 
     def __enter__(self) -> Self:
         return self.start()

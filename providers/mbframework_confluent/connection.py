@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import os
 import threading
 import time
@@ -51,8 +52,9 @@ _BACK_S = 0.02
 _PURGE_S = 1.0
 #: Seconds that a producer has to go away before it is left to do so alone: it may be looking up a host's name.
 _END_S = 1.0
-#: Seconds after which a topic may have more partitions; as Kafka's own clients have it.
-_METADATA_AGE_S = 300.0
+#: How often librdkafka looks whether a topic has more partitions, and its default, milliseconds; -1: never.
+_REFRESH = "topic.metadata.refresh.interval.ms"
+_REFRESH_MS = 300_000
 _PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
 #: Seconds that may still be waited; 0.0 for none.
@@ -100,6 +102,9 @@ class Connection:
         self._refused: dict[int, Answer] = {}
         self._fates: list[Callable[..., None]] = []
         self._topics: dict[str, tuple[Partitions, float]] = {}
+        refresh_ms = int(settings.get(_REFRESH, _REFRESH_MS))
+        #: Seconds after which a topic may have more partitions.
+        self._topics_age = refresh_ms / 1000 if refresh_ms > 0 else math.inf
         self._ended = False
         _open.add(self)
 
@@ -128,7 +133,7 @@ class Connection:
         :raises Answer: we may not know, or it is no topic.
         :raises NotKnown: there is no such topic; not yet, where the cluster may be making it.
         """
-        if (kept := self._topics.get(topic)) and time.monotonic() < kept[1] + _METADATA_AGE_S:
+        if (kept := self._topics.get(topic)) and time.monotonic() < kept[1] + self._topics_age:
             return kept[0]
         while wait := min(_LOOK_S * 5, left()):
             try:
@@ -214,7 +219,8 @@ class Connection:
                 self._producer.purge(in_flight=False)
         # Before the rest is given up, which librdkafka takes for an error of ours.
         missing = heard.refusal or heard.dead or (self._broken() if heard.broken else given_up())
-        if isinstance(missing, NotWritten):
+        if isinstance(missing, NotWritten) or missing is heard.refusal:
+            # librdkafka does not tell what of it had gone out before, on a connection that a broker then ended.
             missing = NotAcknowledged(str(missing))
         unknown: Sequence[int] = ()
         if pending:

@@ -33,10 +33,11 @@ from mbframework_confluent.outcome import (
     NotAcknowledged,
     NotStored,
     NotWritten,
+    OwnTopic,
     Refused,
     judge,
 )
-from mbframework_confluent.placement import illegal
+from mbframework_confluent.placement import OWN_TOPICS, illegal
 from mbframework_confluent.provider import ConfluentProvider
 from mbframework_confluent.transactions import ForeignOffset, Transactions, lane_name
 
@@ -174,7 +175,8 @@ class ExactlyOnceProvider(ConfluentProvider):
 
     def _transact(self, batch: Batch, indices: range, patience: Deadline) -> None:
         placed, misplaced = self._place(batch, patience)
-        rejected = {i: why for i, why in (misplaced | self._oversized(batch)).items() if i in indices}
+        wrong = misplaced | self._oversized(batch) | _own(batch)
+        rejected = {i: why for i, why in wrong.items() if i in indices}
         if rejected:
             raise _rejection(rejected, indices)
         errors = self._deliver(batch, indices, placed, patience)
@@ -258,6 +260,13 @@ class ExactlyOnceProvider(ConfluentProvider):
         if code == KafkaError.INVALID_TRANSACTION_TIMEOUT:
             return "; lower send_timeout, or let transactions last longer (transaction.max.timeout.ms)"
         return super()._hint(answer, code)
+
+
+def _own(batch: Batch) -> dict[int, str]:
+    """The messages to Kafka's own topics, of which it says in a transaction that we have no right to them."""
+    if OWN_TOPICS.isdisjoint(batch.topics):
+        return {}
+    return {i: f"refused by Kafka: {OwnTopic(t)}" for i, t in enumerate(batch.topics) if t in OWN_TOPICS}
 
 
 def _rejection(rejected: Mapping[int, str], indices: Sequence[int]) -> SendFailed:

@@ -41,6 +41,13 @@ class TooLarge(Refused):
     """For its size, or that of its record batch."""
 
 
+class OwnTopic(Refused):
+    """For its topic, which is Kafka's own; so is whatever shared its record batch."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"topic {topic!r} is Kafka's own, and nobody else may write to it")
+
+
 class Blocked(Answer):
     """Only a person can change that; it blocks the lane, and never makes a dead letter."""
 
@@ -110,6 +117,8 @@ def answer_to(error: KafkaError, topic: str = "") -> Answer:
         text = f"topic {topic!r}: {text}"
     if code in _TOO_LARGE:
         return TooLarge(text)
+    if code == KafkaError.TOPIC_EXCEPTION:
+        return OwnTopic(topic)
     if code in _REFUSED:
         return Refused(text)
     if code in _FENCED:

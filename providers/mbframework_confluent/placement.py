@@ -16,6 +16,9 @@ from confluent_kafka import murmur2
 
 from mbframework.message import NO_PARTITION, Batch
 
+#: Kafka's own topics. librdkafka does not tell that they are.
+OWN_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
+
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 

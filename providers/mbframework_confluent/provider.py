@@ -35,6 +35,7 @@ from mbframework_confluent.outcome import (
     NotAcknowledged,
     NotWritten,
     Outcome,
+    OwnTopic,
     Refused,
     TooLarge,
     judge,
@@ -227,7 +228,7 @@ class ConfluentProvider(Provider):
         outcome = self._settle(batch, indices, partitions, rejected, patience)
         error = outcome.error
         delivered = len(batch) - len(outcome.undelivered) - len(rejected)
-        if isinstance(error, Blocked) and not delivered and not rejected:
+        if isinstance(error, Blocked) and not (delivered or rejected or outcome.uncertain):
             raise self._unusable(error) from error
         if outcome.undelivered:
             raise SendFailed(
@@ -339,8 +340,8 @@ class ConfluentProvider(Provider):
         return Outcome()
 
     def _alone(self, batch: Batch, index: int, part: Sequence[int], error: Answer) -> bool:
-        """Whether a refused message was alone in its record batch, and is the one at fault."""
-        if len(part) == 1:
+        """Whether a refused message is itself at fault, and not another one of its record batch."""
+        if len(part) == 1 or isinstance(error, OwnTopic):
             return True
         size = len(batch.values[index] or b"") + len(batch.keys[index] or b"")
         return isinstance(error, TooLarge) and size > self._record_batch

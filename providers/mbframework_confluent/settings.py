@@ -174,7 +174,7 @@ def _try_out(settings: dict[str, Any], client: Mapping[str, object]) -> None:
         Producer({**offline, "logger": _Nobody()}).close()
     except (KafkaException, TypeError, ValueError) as error:
         said = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-        named = next((f"client.{name}" for name in client if f'"{name}"' in said or f"`{name}`" in said), None)
+        named = next((f"client.{name}" for name in client if f'"{name}"' in said or f"`{name}`" in said), "")
         raise ConfigurationError(
             f"librdkafka refuses {'it' if named else 'these options'}: {said.strip()}; its properties are listed in"
             " librdkafka's CONFIGURATION.md",

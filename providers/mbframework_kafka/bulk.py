@@ -224,9 +224,14 @@ class _SentBatch:
             error = broken_off(error_of(0), sent=self._batch.was_sent)
             answers.errors.update(dict.fromkeys(self.indices, error))
             return
-        answers.add({index: error_of(number) for number, index in enumerate(self.indices)})
+        topic = self._batch.topic_partition.topic
+        answers.add({index: error_of(number) for number, index in enumerate(self.indices)}, topic)
         if len(self.indices) > 1 and isinstance(error_of(0), TOO_LARGE):
-            answers.too_large[self._batch.topic_partition.topic] = self._batch.records.size_in_bytes()
+            answers.too_large[topic] = self._batch.records.size_in_bytes()
+
+    def sent(self) -> bool:
+        """Now, or before it had to wait for its turn again."""
+        return self._batch.drained is not None or bool(self._batch.was_sent)
 
 
 # -- pure parts --------------------------------------------------------------------------------------------------------

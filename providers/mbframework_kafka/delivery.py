@@ -8,10 +8,12 @@ The other way is in :mod:`~mbframework_kafka.bulk`.
 # ruff: noqa: SLF001 - the reasons are in the docstring; the requirement is pinned to the 3.0 series
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from kafka import KafkaProducer, TopicPartition
+from kafka import errors as kafka_errors
 
 from mbframework.message import Batch
 from mbframework_kafka.outcome import Answers
@@ -32,6 +34,9 @@ class Receipt(Protocol):
 
     def tell(self, answers: Answers) -> None:
         """Enter what the answer, which is there, says of the messages."""
+
+    def sent(self) -> bool:
+        """Whether they may have gone out, where there is no answer."""
 
 
 class Delivery(Protocol):
@@ -85,6 +90,10 @@ class _SentOne(NamedTuple):
         if self.future.exception is not None:
             answers.errors[self.indices[0]] = self.future.exception
 
+    def sent(self) -> bool:
+        """kafka-python does not tell."""
+        return True
+
 
 class SendPath:
     """One ``KafkaProducer.send`` a message, with the partition given, which saves half of its cost.
@@ -104,15 +113,26 @@ class SendPath:
         topics, keys, values, times = batch.topics, batch.keys, batch.values, batch.times()
         headers = batch.headers if any(batch.header_blocks) else None
         receipts: list[Receipt] = []
+        own = _of_kafka(producer, {topics[i] for i in indices})
         for i in indices:
             given = list(headers[i]) if headers else None
             key, value = keys[i], values[i]
-            if (value is None and key is None) or (given and any(item[1] is None for item in given)):
+            nothing = value is None and key is None
+            if nothing or topics[i] in own or (given and any(item[1] is None for item in given)):
                 future = _append(producer, TopicPartition(topics[i], partitions[i]), times[i], key, value, given)
             else:
                 future = send(topics[i], value, key, given, partitions[i], times[i] // 1_000_000)
             receipts.append(_SentOne((i,), future))
         return receipts
+
+
+def _of_kafka(producer: KafkaProducer, topics: Iterable[str]) -> set[str]:
+    """Those that are Kafka's own: ``send`` does not find them, and the broker has the word on who may write there."""
+    for topic in topics:
+        # A producer that was made anew has not heard of it; an error shows when the message is sent.
+        with contextlib.suppress(kafka_errors.KafkaError):
+            producer.partitions_for(topic)
+    return set(topics).intersection(producer._metadata.internal_topics)
 
 
 class _Headers(list[tuple[str, bytes | None]]):
@@ -130,7 +150,7 @@ def _append(
     value: bytes | None,
     headers: list[tuple[str, bytes | None]] | None,
 ) -> Any:
-    """What Kafka takes and ``send`` refuses: headers of None, and messages without key and value."""
+    """What Kafka takes, or is to judge, and ``send`` refuses: headers of None, no key and value, its own topics."""
     in_transaction(producer)(place)
     future, *_ = producer._accumulator.append(place, time_ns // 1_000_000, key, value, _Headers(headers or ()))
     producer._sender.wakeup()

@@ -15,7 +15,7 @@ Everything else is as :class:`~mbframework_kafka.provider.KafkaProvider` promise
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from kafka import errors as kafka_errors
 from kafka.util import ensure_valid_topic_name
@@ -27,7 +27,7 @@ from mbframework.message import Batch, Position
 from mbframework.provider import Context
 from mbframework_kafka import KafkaOptions
 from mbframework_kafka.connection import Connection
-from mbframework_kafka.outcome import BLOCKS, Answers, NotAcknowledged, NotWritten, judge
+from mbframework_kafka.outcome import BLOCKS, Answers, NotAcknowledged, NotWritten, judge, own_topic
 from mbframework_kafka.provider import KafkaProvider
 from mbframework_kafka.transactions import ForeignOffset, Transactions, lane_name
 
@@ -177,7 +177,8 @@ class ExactlyOnceProvider(KafkaProvider):
 
     def _transact(self, batch: Batch, indices: range, patience: Deadline) -> None:
         placed, misplaced = self._place(batch, patience)
-        rejected = {i: why for i, why in (misplaced | self._oversized(batch)).items() if i in indices}
+        wrong = misplaced | self._oversized(batch) | _own(batch, self._connect(patience).cluster.internal_topics)
+        rejected = {i: why for i, why in wrong.items() if i in indices}
         if rejected:
             raise _rejection(rejected, indices)
         learned = dict(self._learned)
@@ -255,6 +256,13 @@ class ExactlyOnceProvider(KafkaProvider):
         if isinstance(error, kafka_errors.TopicAuthorizationFailedError) and place in str(error):
             return f"; grant Read on the topic {place!r}, or name another position_topic"
         return super()._hint(error)
+
+
+def _own(batch: Batch, internal: Collection[str]) -> dict[int, str]:
+    """The messages to Kafka's own topics, of which it says in a transaction that we have no right to them."""
+    if set(batch.topics).isdisjoint(internal):
+        return {}
+    return {i: own_topic(topic) for i, topic in enumerate(batch.topics) if topic in internal}
 
 
 def _rejection(rejected: Mapping[int, str], indices: Sequence[int]) -> SendFailed:

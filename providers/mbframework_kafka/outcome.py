@@ -18,10 +18,14 @@ REFUSALS = (
     kafka_errors.RecordListTooLargeError,
     kafka_errors.InvalidRecordError,
     kafka_errors.InvalidTimestampError,
+    kafka_errors.InvalidTopicError,
 )
 
 #: Those of them that are about the size of a record batch.
 TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+
+#: Those of them that are about its topic, and so about each of its messages.
+_NO_TOPIC = (kafka_errors.InvalidTopicError,)
 
 #: Answers that only a person can change; they block the lane, and never make a dead letter.
 BLOCKS = (
@@ -60,21 +64,31 @@ class Answers:
     suspects: list[int] = field(default_factory=list)
     too_large: dict[str, int] = field(default_factory=dict)
 
-    def add(self, said: Mapping[int, BaseException]) -> None:
-        """The broker's answer to a record batch, as an error for each of its messages, in order.
+    def add(self, said: Mapping[int, BaseException], topic: str) -> None:
+        """The broker's answer to a record batch for a topic, as an error for each of its messages, in order.
 
         Kafka refuses a batch as a whole. Where it names the records at fault, the others have another error.
         """
         refused = {index: error for index, error in said.items() if isinstance(error, REFUSALS)}
         if not refused:
             self.errors.update(said)
-        elif len(refused) == len(said) > 1:
+        elif len(refused) == len(said) > 1 and not all(isinstance(error, _NO_TOPIC) for error in refused.values()):
             self.errors.update(said)
             self.suspects += said
         else:
-            self.refused.update({index: f"refused by Kafka: {error}" for index, error in refused.items()})
+            self.refused.update({index: refusal(error, topic) for index, error in refused.items()})
             innocent = NotWritten("refused by Kafka together with another message")
             self.errors.update({index: innocent for index in said if index not in refused})
+
+
+def refusal(error: BaseException | None, topic: str) -> str:
+    """Why a message is rejected that Kafka will never take, for people."""
+    return own_topic(topic) if isinstance(error, _NO_TOPIC) else f"refused by Kafka: {error}"
+
+
+def own_topic(topic: str) -> str:
+    """Why a message is rejected that is for one of Kafka's own topics."""
+    return f"refused by Kafka: topic {topic!r} is Kafka's own, and nobody else may write to it"
 
 
 def broken_off(error: BaseException, *, sent: bool) -> BaseException:

@@ -32,7 +32,7 @@ from mbframework.provider import Context, Provider
 from mbframework_kafka import KafkaOptions, bulk
 from mbframework_kafka.connection import Connection
 from mbframework_kafka.delivery import Delivery, Receipt, SendPath
-from mbframework_kafka.outcome import BLOCKS, Answers, NotAcknowledged, Outcome, judge
+from mbframework_kafka.outcome import BLOCKS, Answers, NotAcknowledged, Outcome, broken_off, judge, refusal
 from mbframework_kafka.placement import place
 from mbframework_kafka.reach import CertificateRefused, addresses, obstacle
 from mbframework_kafka.settings import producer_settings
@@ -209,7 +209,7 @@ class KafkaProvider(Provider):
         outcome = self._settle(batch, indices, partitions, rejected, patience)
         error = outcome.error
         delivered = len(batch) - len(outcome.undelivered) - len(rejected)
-        if isinstance(error, BLOCKS) and not delivered and not rejected:
+        if isinstance(error, BLOCKS) and not (delivered or rejected or outcome.uncertain):
             raise self._unusable(error) from error
         if outcome.undelivered:
             raise SendFailed(
@@ -316,7 +316,7 @@ class KafkaProvider(Provider):
             if answers.refused and not answers.suspects:
                 again = [left]
             elif len(part) == 1:
-                rejected[part[0]] = f"refused by Kafka: {outcome.error}"
+                rejected[part[0]] = refusal(outcome.error, batch.topics[part[0]])
                 continue
             else:
                 suspects = sorted(answers.suspects) or left
@@ -351,10 +351,10 @@ class KafkaProvider(Provider):
         for receipt in receipts:
             if _wait(receipt, connection, patience):
                 receipt.tell(answers)
+            elif (refusal := connection.refusal()) is not None:
+                answers.errors.update(dict.fromkeys(receipt.indices, broken_off(refusal, sent=receipt.sent())))
             else:
-                answers.errors.update(
-                    dict.fromkeys(receipt.indices, connection.refusal() or NotAcknowledged(patience.why()))
-                )
+                answers.errors.update(dict.fromkeys(receipt.indices, NotAcknowledged(patience.why())))
         for topic, size in answers.too_large.items():
             self._learned[topic] = max(size // 2, _SMALLEST_LEARNED)
         return answers

@@ -33,6 +33,7 @@ class MqttOptions:
     )
     window: int = option(1000, help="messages under way at once, unless the broker allows fewer; 1: strict order")
     client_id: str = option("", help="our name at the broker, one for each lane; none: made of the buffer and the lane")
+    scheme: str = option("mqtt", part="scheme", help="mqtts: is mqtt: with tls")
     tls: bool = option(False, help="encrypt, and verify the broker's certificate and host name")
     tls_ca: str | None = option(None, help="file of the authorities to trust, PEM; none: the system's")
     tls_cert: str | None = option(None, help="file of our own certificate, PEM, for brokers that ask for one")
@@ -48,6 +49,8 @@ class MqttOptions:
             raise ConfigurationError("a password needs a user name", option="username")
         if "#" in self.prefix or "+" in self.prefix:
             raise ConfigurationError("expected no wildcards (# and +): they are for subscribers", option="prefix")
+        if self.scheme == "mqtts":
+            object.__setattr__(self, "tls", True)
         check_tls(self)
         for name in ("connect_timeout", "timeout"):
             if getattr(self, name) <= 0:

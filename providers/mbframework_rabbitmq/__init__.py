@@ -34,6 +34,7 @@ class RabbitOptions:
         "no", help="make the durable queue of a topic, of this type, where it is missing; only without exchange"
     )
     max_message_size: int = option(16 << 20, unit="bytes", help="larger messages are rejected; at most the broker's")
+    scheme: str = option("rabbitmq", part="scheme", help="amqp: is rabbitmq:, and amqps: that with tls")
     tls: bool = option(False, help="encrypt, and verify the server's certificate and host name")
     tls_ca: str | None = option(None, help="file of the authorities to trust, PEM; none: the system's")
     tls_cert: str | None = option(None, help="file of our own certificate, PEM, for servers that ask for one")
@@ -52,6 +53,8 @@ class RabbitOptions:
             )
         if (self.username is None) != (self.password is None):
             raise ConfigurationError("user name and password come together", option="password")
+        if self.scheme == "amqps":
+            object.__setattr__(self, "tls", True)
         check_tls(self)
         for name in ("connect_timeout", "timeout"):
             if getattr(self, name) <= 0:

@@ -31,6 +31,7 @@ class RedisOptions:
     maxlen: int = option(0, help="streams keep about this many entries and drop the oldest; 0: all")
     maxlen_exact: bool = option(False, help="keep exactly maxlen entries, which is slower")
     replicas: int = option(0, help="replicas that must have a batch before it counts as delivered")
+    scheme: str = option("redis", part="scheme", help="rediss: is redis: with tls")
     tls: bool = option(False, help="encrypt, and verify the server's certificate and host name")
     tls_ca: str | None = option(None, help="file of the authorities to trust, PEM; none: the system's")
     tls_cert: str | None = option(None, help="file of our own certificate, PEM, for servers that ask for one")
@@ -59,6 +60,8 @@ class RedisOptions:
             raise ConfigurationError("expected 0 or more", option="db")
         if self.username and self.password is None:
             raise ConfigurationError("a user name needs a password", option="password")
+        if self.scheme == "rediss":
+            object.__setattr__(self, "tls", True)
         check_tls(self)
         if self.tls and not self.hosts:
             raise ConfigurationError("a unix socket has no TLS; leave tls out", option="tls")

@@ -24,7 +24,7 @@ pytest_plugins = ["mbframework.testing.conformance"]
 
 LONG = os.environ.get("MBFRAMEWORK_TEST_KIT") == "long"
 #: What a flaw makes the kit wait for, in seconds.
-PATIENCE = {} if LONG else {"recovery_timeout": 1.0, "answer_timeout": 2.0, "parting_timeout": 0.5}
+PATIENCE = {} if LONG else {"recovery_timeout": 2.0, "answer_timeout": 3.0, "parting_timeout": 0.5}
 #: Rules that wait, or start processes: only flaws that break one of them meet one.
 SLOW = (
     "test_what_was_acknowledged_survives_a_kill",

@@ -58,14 +58,14 @@ with MessageBuffer(sys.argv[1], sys.argv[2], mode="always", retry_wait=0.05, ret
 """
 
 
-def outages_among_50_000(directory: Path, url: str, server: Server) -> None:
-    """Two kill -9 of the server and a freeze, while 50,000 messages are written and sent."""
+def outages_among_50_000(directory: Path, url: str, server: Server, topic: str = TOPIC, *, kills: int = 2) -> None:
+    """One or two kill -9 of the server and a freeze, while 50,000 messages are written and sent."""
     with MessageBuffer(directory, url, mode="buffer", batch_messages=1000, **_FAST) as buffer:  # type: ignore[arg-type]
         for part in range(50):
-            buffer.write_many(TOPIC, [b"%08d" % n for n in range(part * 1000, part * 1000 + 1000)])
-            if part in (10, 30):
+            buffer.write_many(topic, [b"%08d" % n for n in range(part * 1000, part * 1000 + 1000)])
+            if part in (10, 30)[:kills]:
                 server.kill()
-            elif part in (15, 35):
+            elif part in (15, 35)[:kills]:
                 server.restart()
             elif part == 20:
                 server.freeze()

@@ -10,6 +10,7 @@ from mbframework.errors import SendFailed
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Position
 from mbframework.provider import Provider
 from mbframework.testing.kafka import KafkaBroker
+from mbframework.testing.kafka_admin import KafkaAdmin
 
 #: The type of the fixture ``kafka_topic``.
 NewTopic = Callable[..., str]
@@ -33,13 +34,8 @@ def make_batch(topic: str | Sequence[str], values: Sequence[bytes | None], **col
 
 def alter(broker: KafkaBroker, topic: str, name: str, value: str) -> None:
     """Change one setting of a topic."""
-    from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-
-    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
-    try:
-        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {name: value})])
-    finally:
-        admin.close()
+    with KafkaAdmin(broker.bootstrap) as admin:
+        admin.set_topic(topic, {name: value})
 
 
 def deliver(provider: Provider, topic: str, values: Sequence[bytes], size: int, timeout: float = 60.0) -> int:

@@ -30,6 +30,7 @@ from tests.providers.batches import (
     make_batch,
     sequences_of,
 )
+from tests.providers.provider_pages import documented_examples
 
 New = Callable[..., FileProvider]
 
@@ -271,6 +272,15 @@ def test_a_wrong_url_is_refused_before_anything_is_made(
     with pytest.raises(ConfigurationError):
         resolve(url)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_documented_examples_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for program in documented_examples("file"):
+        exec(program, {})
+    assert "sequence=1, topic='orders', value=b'text', key=b'42'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("url", documented_urls("file", "file"))

@@ -151,19 +151,24 @@ REFUSED = kafka_errors.InvalidRecordError("no key")
 
 def test_a_refused_batch_names_the_record_the_suspects_or_nobody() -> None:
     named = Answers()
-    named.add({3: kafka_errors.KafkaError("with another"), 4: REFUSED, 5: kafka_errors.KafkaError("with another")})
+    beside = kafka_errors.KafkaError("with another")
+    named.add({3: beside, 4: REFUSED, 5: beside}, "t")
     assert list(named.refused) == [4]
     assert {index: type(error) for index, error in named.errors.items()} == {3: NotWritten, 5: NotWritten}
     assert not named.suspects
     unnamed = Answers()
-    unnamed.add({3: REFUSED, 5: REFUSED})
+    unnamed.add({3: REFUSED, 5: REFUSED}, "t")
     assert (unnamed.suspects, unnamed.refused) == ([3, 5], {})
     alone = Answers()
-    alone.add({7: REFUSED})
+    alone.add({7: REFUSED}, "t")
     assert (list(alone.refused), alone.errors) == ([7], {})
     other = Answers()
-    other.add({7: kafka_errors.NotEnoughReplicasError("one")})
+    other.add({7: kafka_errors.NotEnoughReplicasError("one")}, "t")
     assert (other.refused, other.suspects, list(other.errors)) == ({}, [], [7])
+    own = Answers()
+    own.add(dict.fromkeys([1, 2], kafka_errors.InvalidTopicError()), "__theirs")
+    assert (list(own.refused), own.errors, own.suspects) == ([1, 2], {}, [])
+    assert "'__theirs'" in own.refused[2]
 
 
 def test_what_was_given_up_may_have_arrived_only_if_it_went_out() -> None:

@@ -213,6 +213,17 @@ def test_a_refused_message_undoes_its_batch(kind: Kind, bench: Bench) -> None:
     assert bench.visible() == list(range(1, 11))
 
 
+def test_a_message_to_a_topic_of_kafkas_own_is_found(kind: Kind, bench: Bench) -> None:
+    """In a transaction the broker says only that a right is missing."""
+    provider = bench.opened(kind)
+    batch = bench.batch(1, 3)
+    batch.topics = [bench.topic, "__consumer_offsets", bench.topic]
+    with pytest.raises(SendFailed) as caught:
+        provider.send(batch)
+    assert (set(caught.value.rejected), caught.value.undelivered) == ({1}, [0, 2])
+    assert bench.visible() == []
+
+
 def test_a_lowered_limit_costs_nothing(kind: Kind, bench: Bench) -> None:
     """Record batches above the topic's limit are made smaller, and the one message above it is found."""
     from tests.providers.kafka_batches import alter

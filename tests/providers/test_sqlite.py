@@ -23,6 +23,7 @@ from mbframework.errors import ConfigurationError, ProviderUnusable, SendFailed
 from mbframework.message import Message, Position
 from mbframework.plugins.source import resolve
 from tests.providers.batches import ROOT, RUN, any_messages, batch_of, context, documented_urls, make_batch
+from tests.providers.provider_pages import documented_examples
 
 New = Callable[..., SQLiteProvider]
 
@@ -351,6 +352,15 @@ def test_full_sync_is_the_default_and_is_in_force(new: New) -> None:
     assert connection is not None
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_the_documented_examples_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for program in documented_examples("sqlite"):
+        exec(program, {})
+    assert "(1, 'orders', b'42', b'value')" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("url", documented_urls("sqlite", "sqlite"))

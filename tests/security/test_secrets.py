@@ -26,7 +26,7 @@ WORD = "hunter2"
 NOWHERE = "127.0.0.1:1"
 URLS = {
     "kafka": f"kafka://me:{FORMS[1]}@{NOWHERE}?sasl=plain",
-    "a client's own option": f"kafka://{NOWHERE}?client.sasl_plain_password={FORMS[1]}",
+    "a client's own option": f"confluent://{NOWHERE}?client.sasl.oauthbearer.client.secret={FORMS[1]}",
     "behind another": "fault:?inner=" + quote(f"kafka://me:{FORMS[1]}@{NOWHERE}?sasl=plain", safe=""),
     "redis": f"redis://:{FORMS[1]}@{NOWHERE}",
     "postgres": f"postgres://me:{FORMS[1]}@{NOWHERE}/db",
