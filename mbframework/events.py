@@ -75,11 +75,20 @@ class EventLog:
             self._rotate(len(data))
             fd = self._files.open(self._path, create=True)
             try:
-                self._files.append(fd, data)
+                self._append(fd, data)
             finally:
                 self._files.close(fd)
         except OSError:
             self._queue.extendleft(reversed(told))
+
+    def _append(self, fd: int, data: bytes) -> None:
+        end = self._files.fstat(fd).st_size
+        try:
+            self._files.append(fd, data)
+        except OSError:
+            # A full device takes a part: half a line would spoil the next one, and whole ones come again.
+            self._files.truncate(fd, end)
+            raise
 
     def _rotate(self, coming: int) -> None:
         try:

@@ -10,7 +10,7 @@ from mbframework.units import MiB
 from tests.torture import scale
 
 _PLAN = scale.Plan(
-    backlog=20 * MiB, segments=20, messages=8_000, volume=10 * MiB, rounds=1, lanes=(1, 8), threads=(1, 8),
+    backlog=20 * MiB, segments=20, messages=100_000, volume=10 * MiB, rounds=1, lanes=(1, 8), threads=(1, 8),
     tasks=(1, 400), sizes=(10, 100, 1_000, 10_000_000),
 )  # fmt: skip
 #: With so few messages what is done once weighs much; what grows with the square of them would be far beyond this.
