@@ -162,6 +162,8 @@ class _LaneRepair:
         self._buffer_id = buffer_id
         self._progress = progress
         self._made = 0
+        #: From this sequence on it is not known where messages are missing; 0: it is.
+        self._unsure = 0
         self.lost: list[Damage] = []
 
     def run(self) -> None:
@@ -228,12 +230,19 @@ class _LaneRepair:
                     rebuilt.append(_Rebuilt(entry.name))
                     unread = True
                     continue
+                if found is None and after is None and 0 < reached < entry.first:
+                    # Whether messages stood between, nobody tells any more.
+                    self._unsure = self._unsure or reached
                 first_of_all = not reached
                 missing = header.ordinal - ordinal
                 if not first_of_all and missing > 0 and (unread or header.previous_end > reached):
                     self._lose(reached, header.first, missing, "missing")
                 unread = False
-                limit = None if after is None else end_before(header, after)
+                if after is not None:
+                    limit: int | None = end_before(header, after)
+                else:
+                    # What follows it has lost its header; how far it went the check knows by its own frames or seal.
+                    limit = self._end(entry) if found and place + 1 < len(index.entries) else None
                 if found and entry.name not in damaged and (first_of_all or header.previous_end == kept):
                     kept = reached = self._end(entry)
                 else:
@@ -251,7 +260,7 @@ class _LaneRepair:
         return next((each for each in headers if each is not None), None)
 
     def _end(self, entry: Entry) -> int:
-        """One past the last sequence of an intact segment."""
+        """One past the last sequence of a segment, as the check has found."""
         return next(each.end for each in self._lane.segments if each.name == entry.name)
 
     def _lose(self, first: int, next_: int, messages: int, why: str) -> None:
@@ -262,7 +271,7 @@ class _LaneRepair:
     ) -> tuple[_Rebuilt, Scan]:
         """Copy the intact frames into new files, one for each row without a hole."""
         result = _Rebuilt(entry.name)
-        scan = Scan(self._files, fd, header, end=limit, grows=limit is None)
+        scan = Scan(self._files, fd, header, end=limit, grows=limit is None and not entry.sealed)
         piece: Piece | None = None
         try:
             for step in scan:
@@ -338,17 +347,18 @@ class _LaneRepair:
         finally:
             ledger.close()
         missing = max(0, begun.head.ordinal - tail)
-        # What a killed writer had accepted and is not on disk has been counted by its sequences already.
-        twice = min(missing, begun.lost)
-        if missing > twice:
-            self._lose(begun.end, begun.end + missing - twice, missing - twice, "missing at the end")
-        if begun.lost:
-            self.lost.append(
-                Damage("accepted, and not on disk when its program was stopped", begun.end, None, begun.lost)
-            )
+        # Recovery has counted what a killed writer had accepted, and of which no ordinal is known.
+        behind = [each for each in self.lost if each.first is not None and each.first >= begun.end]
+        untold = missing + begun.lost - sum(each.messages for each in behind)
+        if untold > 0:
+            first = max([begun.end, *(each.last + 1 for each in behind if each.last is not None)])
+            if begun.lost:
+                lost = Damage("accepted, and not on disk when its program was stopped", first, None, untold)
+            else:
+                lost = Damage("missing at the end", first, first + untold - 1, untold)
+            self.lost.append(Damage("missing", self._unsure, None, untold) if self._unsure else lost)
         begun.head.ordinal -= missing
-        begun.head.lost_linger += missing - twice
-        begun.head.accepted -= twice
+        begun.head.lost_linger += missing
         close_in_order(files, path, begun)
 
 

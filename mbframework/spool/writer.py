@@ -38,6 +38,8 @@ from mbframework.spool.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 
 #: Retired segments whose files stay open until they are sealed.
 _HELD_OPEN = 8
+#: The latest time that the extension can compare with, and the format can hold; nanoseconds.
+_NEVER = (1 << 63) - 1
 
 
 @dataclass(slots=True)
@@ -227,7 +229,8 @@ class SpoolWriter(Tip):
         active = Active(segment, file, now, seal_room(file.size))
         active.first_accepted = accepted
         where, raw, longer = slice(0, SEGMENT_HEADER_SIZE), header.pack(), [*segments, segment]
-        limit, roll_at = min(file.usable_until(), file.size - active.room), now + self.limits.segment_age_ns
+        limit = min(file.usable_until(), file.size - active.room)
+        roll_at = min(now + self.limits.segment_age_ns, _NEVER)
         try:
             # Nothing is called between these, so that no KeyboardInterrupt finds half of it.
             self.frames = 0

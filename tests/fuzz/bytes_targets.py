@@ -11,7 +11,7 @@ from mbframework import history
 from mbframework.errors import UnsupportedFormat
 from mbframework.message import pack_headers, unpack_headers
 from mbframework.monitor.history import Now, course_of
-from mbframework.spool import frame, head, layout, seal, seek, segment_header, singles
+from mbframework.spool import frame, head, layout, seal, seek, segment_header, several, singles
 from tests.fuzz import lanes, mutation, reference
 from tests.fuzz.memory import BOOT, LANE, NOW_NS, WALL_NS, MemoryFiles
 from tests.fuzz.target import Input, Target
@@ -20,7 +20,7 @@ FIRST = 100
 
 
 class Frames(Target):
-    """The frame reader, and the one for many small frames: against the decoder of :mod:`tests.fuzz.reference`."""
+    """The frame reader, and those for many frames at once: against the decoder of :mod:`tests.fuzz.reference`."""
 
     name = "frame"
     share = 30
@@ -82,6 +82,7 @@ class Frames(Target):
         if given.messages is not None:
             assert [given.messages[found.first + i] for i in range(found.count)] == told
         self._check_singles(data, offset, salt, expected.first)
+        self._check_several(data, offset, salt, expected.first)
 
     def _check_singles(self, data: bytes, offset: int, salt: int, first: int) -> None:
         found = singles.decode_singles(data, offset, salt, first, 1000, 1 << 20)
@@ -94,6 +95,24 @@ class Frames(Target):
         with suppress(reference.Unknown):
             while (each := reference.frame_at(data, at, salt)) is not None:
                 if not each.is_single or each.first != first + len(told):
+                    break
+                told += each.messages
+                size += each.length
+                at = (at + each.length + 7) // 8 * 8
+        assert [reference.Said(*row) for row in zip(*columns, strict=True)] == told
+        assert (found.offset, found.size) == (at, size)
+
+    def _check_several(self, data: bytes, offset: int, salt: int, first: int) -> None:
+        found = several.decode_several(data, offset, salt, first, 1000, 1 << 20)
+        accepted = [moment for moment, count in zip(found.moments, found.counts, strict=True) for _ in range(count)]
+        columns = (
+            found.topics, found.keys, found.values, found.header_blocks, found.timestamps, found.partitions, accepted,
+        )  # fmt: skip
+        told: list[reference.Said] = []
+        at, size = offset, 0
+        with suppress(reference.Unknown):
+            while (each := reference.frame_at(data, at, salt)) is not None:
+                if len(each.messages) < 2 or each.first != first + len(told):
                     break
                 told += each.messages
                 size += each.length

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mbframework.spool import frame, singles
+from mbframework.spool import frame, several, singles
 from mbframework.spool.reader import SpoolReader
 from tests.fuzz import corpus, runner
 from tests.fuzz.bytes_targets import Frames
@@ -19,6 +19,8 @@ from tests.fuzz.guided import ByteChance
 from tests.fuzz.judging import judge
 from tests.fuzz.target import Input, Target
 from tests.fuzz.targets import ALL, BY_NAME
+
+_Many = TypeVar("_Many", singles.Singles, several.Several)
 
 
 @pytest.mark.parametrize("target", ALL, ids=lambda target: target.name)
@@ -98,8 +100,8 @@ def without_header_crc(buf: Any, offset: int, salt: int) -> frame.FrameHeader | 
 _READ_HEADER = frame.read_header
 
 
-def another_value(decode: Callable[..., singles.Singles]) -> Callable[..., singles.Singles]:
-    def planted(*arguments: Any) -> singles.Singles:
+def another_value(decode: Callable[..., _Many]) -> Callable[..., _Many]:
+    def planted(*arguments: Any) -> _Many:
         found = decode(*arguments)
         found.values[-1:] = [b"another"] * len(found.values[-1:])
         return found
@@ -124,6 +126,7 @@ def never_on(self: SpoolReader, *_: object) -> None:
         ("frame", frame, "read_header", without_header_crc),
         ("reader", frame, "read_header", without_header_crc),
         ("frame", singles, "decode_singles", another_value(singles.decode_singles)),
+        ("frame", several, "decode_several", another_value(several.decode_several)),
         ("reader", SpoolReader, "_need", twice_the_window(SpoolReader._need)),
         ("reader", SpoolReader, "_advance", never_on),
         ("opening", SpoolReader, "_has_later", lambda self: False),
@@ -135,6 +138,7 @@ def never_on(self: SpoolReader, *_: object) -> None:
         "checksum over the body only",
         "by the reader as well",
         "a single frame",
+        "a frame of several",
         "memory",
         "an endless loop",
         "an end",

@@ -29,19 +29,21 @@ ROOT = Path(__file__).parents[2]
 LIST = Path(__file__).with_name("mutations.txt")
 _PLAYED = "tests/model/test_planted.py::test_without_a_bug_it_is_well"
 _STOPS = "tests/model/test_crash_points.py"
+_GAPS = "tests/model/test_gaps.py"
 _RANDOM = "tests/model/test_histories.py"
 #: Of each area, the quickest first. Tests that plant bugs are not among them: they need the text as it is.
 TESTS: dict[str, tuple[str, ...]] = {
-    "hand-over": (_PLAYED, "tests/engine/test_hand_over.py", "tests/engine/test_interrupts.py",
+    "hand-over": (_PLAYED, _GAPS, "tests/engine/test_hand_over.py", "tests/engine/test_interrupts.py",
                   f"{_STOPS} -k 'hand_over or sync_while or linger or nothing'", "tests/engine/test_control.py",
                   "tests/engine/test_modes.py", _RANDOM),
     "spool": ("tests/spool/test_slots.py", "tests/spool/test_writer.py", "tests/spool/test_reader.py",
-              f"{_STOPS} -k 'sync_fails or power or not_mapped or meanwhile or at_once'",
+              f"{_STOPS} -k 'always or sync_fails or power or not_mapped'",
               "tests/spool/test_recovery.py", "tests/engine/test_limits.py", _RANDOM),
     "recovery": ("tests/spool/test_survey.py", f"{_STOPS} -k 'killed or power or nothing or prune or rejected'",
                  "tests/spool/test_recovery.py", "tests/engine/test_kill.py", _RANDOM),
-    "accounts": (_PLAYED, f"{_STOPS} -k 'half or prune or purge or expired or memory'", "tests/engine/test_limits.py",
-                 "tests/engine/test_control.py", "tests/spool/test_recovery.py", "tests/engine/test_kill.py", _RANDOM),
+    "accounts": (_PLAYED, _GAPS, f"{_STOPS} -k 'half or prune or purge or expired or memory'",
+                 "tests/engine/test_limits.py", "tests/engine/test_control.py", "tests/spool/test_recovery.py",
+                 "tests/engine/test_kill.py", _RANDOM),
 }  # fmt: skip
 #: Hold in a copy that is well.
 QUICK = (_PLAYED, "tests/spool/test_slots.py", "tests/engine/test_hand_over.py")

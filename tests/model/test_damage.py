@@ -144,7 +144,7 @@ def covered(sequence: int, damages: Iterable[Damage]) -> bool:
 
 
 @pytest.mark.timeout(1800 if LONG else 120)
-@pytest.mark.parametrize("first", range(0, 20_000 if LONG else 120, 40))
+@pytest.mark.parametrize("first", range(0, 20_000 if LONG else 80, 40))
 def test_every_intact_message_is_recovered_and_the_loss_is_told(first: int) -> None:
     for seed in range(first, first + 40):
         try:

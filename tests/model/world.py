@@ -330,6 +330,9 @@ class World:
     def _check_undelivered(self, error: Undelivered, failures: int) -> None:
         """It has its reason."""
         memory = self.engine.lane.mode in ("block", "raise")
+        for message in error.messages:
+            number = _number(message)
+            assert self.known.given.get(message.sequence, number) == number, f"{message} comes back as another"
         assert memory or self.disk.failures > failures or self.disk.room < 1 << 30 or self.engine.lane.full, error
 
     # ---- what happens to it

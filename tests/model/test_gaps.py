@@ -1,0 +1,92 @@
+"""What no other test saw when the engine was changed (``python -m tests.model.mutants``): each of these sees one such
+change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from tests.model.world import World
+
+
+@contextmanager
+def world(**options: Any) -> Iterator[World]:
+    made = World.begin(1, **{"mode": "buffer", "live_after": 0.0} | options)
+    made.open()
+    try:
+        yield made
+        made.judge()
+        made.close()
+    finally:
+        made.end()
+
+
+def test_what_the_provider_has_in_hand_counts_among_what_memory_may_hold() -> None:
+    with world(channel_messages=10, batch_messages=8) as here:
+        here.send(3)
+        assert here.engine.lane.live
+        here.write(*[20] * 8)
+        lived = []
+
+        def meanwhile() -> None:
+            here.meanwhile = lambda: None
+            for _ in range(4):
+                here.write(20)
+                lived.append(here.engine.lane.live)
+
+        here.meanwhile = meanwhile
+        here.send(1)
+        assert lived == [True, True, False, False]
+
+
+def test_back_in_live_the_last_segment_is_given_back() -> None:
+    with world() as here:
+        here.write(20, 20)
+        here.keep_house()
+        assert here.engine.lane.spool.segments
+        here.send(4)
+        assert here.engine.lane.live
+        here.keep_house()
+        here.keep_house()
+        assert here.engine.lane.spool.segments == []
+
+
+@pytest.mark.parametrize("waiting", [0, 3])
+def test_an_interrupt_while_memory_goes_to_disk_doubles_nothing(waiting: int) -> None:
+    """Ctrl-C comes at any line of the program's thread; what it asked for it asks for again."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with world() as here:
+        for nth in range(1, 40):
+            here.send(3)
+            assert here.engine.lane.live
+            here.write(20, 20, 20)
+
+            def meanwhile(nth: int = nth) -> None:
+                here.meanwhile = lambda: None
+                here.write(*[20] * waiting)
+                with suppress(KeyboardInterrupt), here.between("_append_some", interrupt, nth):
+                    here.sync()
+                here.sync()
+
+            here.meanwhile = meanwhile
+            here.broker.fail_next(after=1)
+            here.send(1)
+            here.keep_house()
+            here.send(4)
+            here.check_order()
+
+
+def test_what_lingers_and_finds_no_room_comes_back_as_it_was() -> None:
+    with world(mode="always", linger=5.0, on_full="reject") as here:
+        here.disk.room = here.disk.used()
+        here.write(20, 20, 20)
+        here.close()
+        assert here.known.returned == {1, 2, 3}
+        here.disk.room = 1 << 40
+        here.open()
