@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from mbframework.buffer import MessageBuffer
 from mbframework.bundle import Bundle
-from mbframework.config import Mode
+from mbframework.config import Config, Mode
 from mbframework.errors import BufferFull, NotAccepted
 from mbframework.intake import Data, Headers, check_one
 from mbframework.lane import Lane
@@ -51,6 +52,8 @@ class Underneath(Protocol):
     def close(self, timeout: float | None = None) -> None: ...
     @property
     def pressure(self) -> float: ...
+    @property
+    def directory(self) -> str: ...
 
 
 B = TypeVar("B", bound=Underneath)
@@ -59,9 +62,16 @@ B = TypeVar("B", bound=Underneath)
 class Entered(Generic[B]):
     """What every buffer for asyncio is: made, on a thread, when it is entered; closed, on a thread, when it is left."""
 
-    def __init__(self, make: Callable[[], B]) -> None:
+    def _begin(self, make: Callable[[], B]) -> None:
         self._make = make
         self._buffer: B | None = None
+
+    @classmethod
+    def _made_by(cls, make: Callable[[], B]) -> Self:
+        """What alternative constructors return; what can be wrong shows when it is entered."""
+        face = cls.__new__(cls)
+        face._begin(make)  # noqa: SLF001  (an alternative constructor)
+        return face
 
     async def __aenter__(self) -> Self:
         opening = asyncio.ensure_future(asyncio.to_thread(self._make))
@@ -113,6 +123,11 @@ class Entered(Generic[B]):
         """As :attr:`MessageBuffer.pressure`."""
         return self.buffer.pressure
 
+    @property
+    def directory(self) -> str:
+        """As :attr:`MessageBuffer.directory`."""
+        return self.buffer.directory
+
     async def close(self, timeout: float | None = None) -> None:
         """As :meth:`MessageBuffer.close`."""
         if self._buffer is not None:
@@ -126,15 +141,38 @@ class AsyncMessageBuffer(Entered[MessageBuffer]):
     """
 
     def __init__(self, directory: Any, provider: ProviderArgument = None, **options: Any) -> None:
-        super().__init__(partial(MessageBuffer, directory, provider, **options))
+        self._begin(partial(MessageBuffer, directory, provider, **options))
+
+    def _begin(self, make: Callable[[], MessageBuffer]) -> None:
+        super()._begin(make)
         self._long = asyncio.Lock()
 
     @classmethod
     def around(cls, buffer: MessageBuffer) -> Self:
         """The same face of a buffer that is open, and that somebody else closes."""
-        face = cls(buffer.directory)
-        face._buffer = buffer
+        face = cls._made_by(lambda: buffer)
+        face._buffer = buffer  # noqa: SLF001  (the same)
         return face
+
+    @classmethod
+    def from_config(cls, config: Config, provider: ProviderArgument = None) -> Self:
+        """As :meth:`MessageBuffer.from_config`."""
+        return cls._made_by(partial(MessageBuffer.from_config, config, provider))
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], section: str | None = None, **options: Any) -> Self:
+        """As :meth:`MessageBuffer.from_toml`; the file is read when the buffer is entered."""
+        return cls._made_by(partial(MessageBuffer.from_toml, path, section, **options))
+
+    @classmethod
+    def from_env(cls, prefix: str = "MBFRAMEWORK_", **options: Any) -> Self:
+        """As :meth:`MessageBuffer.from_env`; the environment is read when the buffer is entered."""
+        return cls._made_by(partial(MessageBuffer.from_env, prefix, **options))
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str], **options: Any) -> Self:
+        """As :meth:`MessageBuffer.from_json`; the file is read when the buffer is entered."""
+        return cls._made_by(partial(MessageBuffer.from_json, path, **options))
 
     async def write(
         self,
@@ -247,6 +285,10 @@ class AsyncMessageBuffer(Entered[MessageBuffer]):
             target = target or engine.flush_target()
             sleep = min(2 * sleep, _LONGEST_SLEEP)
 
+    async def retry_now(self) -> None:
+        """As :meth:`MessageBuffer.retry_now`."""
+        await asyncio.to_thread(self.buffer.retry_now)
+
     async def purge(self) -> int:
         """As :meth:`MessageBuffer.purge`."""
         return await asyncio.to_thread(self.buffer.purge)
@@ -254,3 +296,13 @@ class AsyncMessageBuffer(Entered[MessageBuffer]):
     def status(self) -> LaneStatus:
         """As :meth:`MessageBuffer.status`."""
         return self.buffer.status()
+
+    @property
+    def lane(self) -> str:
+        """As :attr:`MessageBuffer.lane`."""
+        return self.buffer.lane
+
+    @property
+    def config(self) -> Config:
+        """As :attr:`MessageBuffer.config`."""
+        return self.buffer.config

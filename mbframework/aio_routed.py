@@ -7,7 +7,8 @@ write that waits for room in one lane holds up neither the loop nor a write to a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,6 +19,7 @@ from mbframework.routed import RoutedBuffer, together
 
 if TYPE_CHECKING:
     from mbframework.buffer import MessageBuffer
+    from mbframework.config import Config
     from mbframework.plugins.source import ProviderArgument
     from mbframework.routing import Route
     from mbframework.status import LaneStatus
@@ -38,8 +40,21 @@ class AsyncRoutedBuffer(Entered[RoutedBuffer]):
         route: Route | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(partial(RoutedBuffer, directory, provider, lanes=lanes, route=route, **options))
+        self._begin(partial(RoutedBuffer, directory, provider, lanes=lanes, route=route, **options))
+
+    def _begin(self, make: Callable[[], RoutedBuffer]) -> None:
+        super()._begin(make)
         self._faces: dict[MessageBuffer, AsyncMessageBuffer] = {}
+
+    @classmethod
+    def from_config(cls, config: Config, provider: ProviderArgument = None, *, route: Route | None = None) -> Self:
+        """As :meth:`RoutedBuffer.from_config`."""
+        return cls._made_by(partial(RoutedBuffer.from_config, config, provider, route=route))
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], section: str | None = None, **options: Any) -> Self:
+        """As :meth:`RoutedBuffer.from_toml`; the file is read when the buffer is entered."""
+        return cls._made_by(partial(RoutedBuffer.from_toml, path, section, **options))
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()

@@ -131,8 +131,9 @@ class MessageBuffer(Pen, Closing):
     def _start(engine: Engine) -> None:
         """Start what runs beside the program; tests take each thread's steps by hand instead."""
         engine.adoption = Adoption.beside(
-            engine.files, engine.config, engine.source, engine.directory, engine.name, engine.hub
-        )
+            engine.files, engine.config, engine.source, engine.directory, engine.name, engine.hub,
+            answers=lambda: engine.sender is not None and engine.sender.up,
+        )  # fmt: skip
         engine.start()
 
     @classmethod

@@ -159,10 +159,23 @@ def _facts(files: Files, fd: int, path: str) -> dict[str, Any]:
 def prepare(files: Files, path: str, config: Config) -> Directory:
     """Check the directory and make it where it is missing.
 
-    :raises DirectoryError: it cannot be used; the branches say why.
+    :raises DirectoryError: it cannot be used; the branches say why. Also where the device fails or is full: what is
+        there then is as before, or an empty directory, and a later call goes on.
     :raises ConfigurationError: ``fsync="always"`` on a file system that keeps nothing.
     """
     path = os.path.abspath(path)
+    try:
+        return _prepare(files, path, config)
+    except OSError as error:
+        # Which call failed is no help to anybody; that of a full disk does not even name the file.
+        raise DirectoryError(
+            f"{path} cannot be used as a buffer: {error.strerror or error}; look at the device and its space, then "
+            "open it again",
+            path=path,
+        ) from error
+
+
+def _prepare(files: Files, path: str, config: Config) -> Directory:
     exists = files.exists(path)
     kind = _check_file_system(files, path if exists else os.path.dirname(path), config)
     if not exists:
@@ -173,7 +186,7 @@ def prepare(files: Files, path: str, config: Config) -> Directory:
             # Somebody has just made it: perhaps one of us.
             exists = True
         except OSError as error:
-            raise DirectoryError(f"{path} cannot be made: {error.strerror}", path=path) from error
+            raise _not_made(path, error) from error
     if exists:
         _check_safe(files, path, config)
     facts, barred = _identify(files, path, config)
@@ -197,8 +210,16 @@ def make_lane(files: Files, directory: Directory, lane: str, config: Config) -> 
         _check_owner(path, info, config)
         _check_regular(files, path)
     except OSError as error:
-        raise DirectoryError(f"{path} cannot be made: {error.strerror}", path=path) from error
+        raise _not_made(path, error) from error
     return path
+
+
+def _not_made(path: str, error: OSError) -> DirectoryError:
+    return DirectoryError(
+        f"{path} cannot be made: {error.strerror}; look at the rights, the device and the space of "
+        f"{os.path.dirname(path)}",
+        path=path,
+    )
 
 
 def _check_regular(files: Files, path: str) -> None:

@@ -50,10 +50,11 @@ def open_engine(files: Files, config: Config, source: ProviderSource | None, bud
     refused = ""
     for number in range(1, config.max_lanes + 1):
         name = config.lane if number == 1 else f"{config.lane}-{number}"
-        path = directories.make_lane(files, directory, name, config)
+        path = directory.lane_path(name)
         locks = [layout.WRITER_LOCK_FILE] + ([layout.SENDER_LOCK_FILE] if source is not None else [])
         held: list[LockFile] = []
         try:
+            directories.make_lane(files, directory, name, config)
             for lock_name in locks:
                 lock_path = os.path.join(path, lock_name)
                 lock = LockFile.take(files, lock_path, config.lock_timeout if number == 1 else 0.0)

@@ -185,12 +185,17 @@ class Sidecar:
         for lane in self.lanes.values():
             lane.forget()
 
+    def release(self, name: str) -> None:
+        """Let go of one lane."""
+        lane = self.lanes[name]
+        lane.close(self._config.close_timeout)
+        self._settled += lane.ledger.settled
+        del self.lanes[name]
+
     def _let_go(self) -> None:
         for name, lane in list(self.lanes.items()):
             if not lane.written() and not lane.sender.paused and lane.empty():
-                lane.close(self._config.close_timeout)
-                self._settled += lane.ledger.settled
-                del self.lanes[name]
+                self.release(name)
 
     def stop(self) -> None:
         """Make :meth:`run` return. Any thread, or a signal handler."""

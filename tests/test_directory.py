@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from mbframework.config import Config
 from mbframework.directory import Directory, prepare
 from mbframework.errors import ConfigurationError, DirectoryError, NewerFormat, NotABuffer, UnsafeDirectory
 from mbframework.files import Files
+from mbframework.opening import open_engine
 from tests.engine.rig import FAST, at_rest, in_state, numbers
 from tests.faulty_files import FaultyFiles, Killed
 
@@ -368,12 +370,31 @@ def test_a_device_that_fails_leaves_the_identity_and_no_draft_behind(tmp_path: P
         files.fail_at(n, errno.EIO)
         try:
             prepare(files, str(path), CONFIG.replace(identity="adopt"))
-        except OSError:
+        except DirectoryError:
             assert made(path, CONFIG.replace(identity="adopt")).barred == "", files.journal
         else:
             if len(files.journal) < n:
                 break
         assert sorted(os.listdir(path)) == ["buffer.json", "orders"], files.journal
+    assert n > 5
+
+
+def test_a_full_device_is_named_at_the_first_opening_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    for n in itertools.count(1):
+        path = tmp_path / str(n)
+        files = FaultyFiles()
+        files.fail_at(n, errno.ENOSPC, times=1_000)
+        config = CONFIG.replace(directory=str(path), mode="always")
+        told = ""
+        try:
+            open_engine(files, config, None).close(0)
+        except DirectoryError as error:
+            told = str(error)
+        if len(files.journal) < n:
+            break
+        assert re.search(f"{path}.*No space left on device.*; look at .*space", told) or not told
+        files.heal()
+        open_engine(files, config, None).close(0)
     assert n > 5
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from mbframework.directory import prepare
 from mbframework.files import Files
 from mbframework.lockfile import is_held
 from mbframework.plugins.source import resolve
-from tests.engine.rig import FAST, eventually, program
+from tests.engine.rig import FAST, eventually, in_state, program
 
 #: Writes, sends nothing, and waits to be killed.
 LEAVES = """
@@ -84,6 +85,42 @@ def test_one_of_many_adopts_and_a_fork_meanwhile_takes_no_lock_along(tmp_path: P
     assert sorted(n for path in tmp_path.glob("*.jsonl") for n in arrived(path)) == sorted([*range(500), 1, 2])
 
 
+def test_while_the_provider_is_down_a_lane_stays_free_for_who_comes(tmp_path: Path) -> None:
+    """Else each process that is replaced during an outage would make one lane more."""
+    directory, folder = tmp_path / "b", tmp_path / "out"
+    out = f"file:{folder}/{{lane}}.jsonl"
+    options = FAST | {"adopt_after": 0.1}
+    with MessageBuffer(directory, out, **options) as buffer:
+        buffer.write("t", "0")
+        in_state(buffer, "blocked")
+        leave(directory, 5, "main-2")
+        adoption = buffer.running_engine().adoption
+        assert adoption is not None
+        eventually(lambda: "main-2" in adoption._since, "a look")
+        # Ten looks, and more.
+        threading.Event().wait(0.5)
+        assert not adoption.senders()
+        with MessageBuffer(directory, out, **options) as next_one:
+            assert next_one.lane == "main-2"
+        folder.mkdir()
+        buffer.retry_now()
+        eventually(lambda: len(arrived(folder / "main-2.jsonl")) == 5, "the other one's messages")
+
+
+def test_a_lane_that_cannot_be_sent_is_let_go_of(tmp_path: Path) -> None:
+    directory = tmp_path / "b"
+    (tmp_path / "main-2.jsonl").mkdir()
+    with MessageBuffer(directory, f"file:{tmp_path}/{{lane}}.jsonl", adopt_after=0.1, **FAST) as buffer:
+        buffer.write("t", "0")
+        buffer.flush(10)
+        leave(directory, 5, "main-2")
+        adoption = buffer.running_engine().adoption
+        assert adoption is not None
+        eventually(lambda: adoption._silent, "a lane that is not sent")
+        eventually(lambda: not adoption.senders(), "it is free again")
+        assert not is_held(Files(), str(directory / "main-2" / "sender.lock"))
+
+
 def test_each_lane_of_a_routed_buffer_adopts_those_of_its_name(tmp_path: Path) -> None:
     directory, out = tmp_path / "b", tmp_path / "{lane}.jsonl"
     lanes = {"orders": {"topics": "t"}, "audit": {"topics": "audit"}}
@@ -104,7 +141,7 @@ def test_what_is_not_an_orphan_is_left_alone(tmp_path: Path) -> None:
         with MessageBuffer(directory, mode="always", **FAST) as writes:
             writes.write("t", "0")
             adoption = Adoption.beside(
-                Files(), config, resolve(out), prepare(Files(), str(directory), config), "other", None
+                Files(), config, resolve(out), prepare(Files(), str(directory), config), "other", None, lambda: True
             )
             assert adoption is not None
             assert not adoption._is_orphan("main")

@@ -15,6 +15,7 @@ from mbframework import (
     AsyncMessageBuffer,
     BufferClosed,
     BufferFull,
+    Config,
     FlushTimeout,
     MessageBuffer,
     MessageError,
@@ -238,7 +239,7 @@ def test_fsync_always_is_awaited_off_the_loop(tmp_path: Path) -> None:
 
     async def main() -> None:
         buffer = AsyncMessageBuffer(tmp_path / "b")
-        buffer._make = lambda: Plain(tmp_path / "b", FakeProvider(), mode="always", fsync="always", **FAST)  # type: ignore[assignment]
+        buffer._make = lambda: Plain(tmp_path / "b", FakeProvider(), mode="always", fsync="always", **FAST)
         async with buffer:
             with ticking() as ticks:
                 await asyncio.gather(*(buffer.write("t", str(number)) for number in range(50)))
@@ -294,3 +295,30 @@ def test_the_buffer_may_be_shared_with_threads(tmp_path: Path) -> None:
     asyncio.run(main())
     assert numbers(message for message in provider.messages if message.topic == "task") == list(range(500))
     assert provider.count == 2000
+
+
+def test_every_way_to_make_a_buffer_and_every_name_of_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = {name for name in dir(MessageBuffer) if not name.startswith("_")}
+    apart = {"check_many", "open_lanes", "running_engine", "running_lane"}
+    assert public - apart <= set(dir(AsyncMessageBuffer))
+    (tmp_path / "b.toml").write_text(f'directory = "{tmp_path / "toml"}"\nmode = "always"\n')
+    (tmp_path / "b.json").write_text("{}")
+    monkeypatch.setenv("MBFRAMEWORK_DIRECTORY", str(tmp_path / "env"))
+    made = {
+        "config": AsyncMessageBuffer.from_config(Config(directory=str(tmp_path / "config"), mode="always")),
+        "toml": AsyncMessageBuffer.from_toml(tmp_path / "b.toml"),
+        "env": AsyncMessageBuffer.from_env(mode="always"),
+        "json": AsyncMessageBuffer.from_json(tmp_path / "b.json", directory=str(tmp_path / "json"), mode="always"),
+    }
+    assert not (tmp_path / "config").exists()
+
+    async def main() -> None:
+        for name, each in made.items():
+            async with each as buffer:
+                assert await buffer.write("t", "x") == 1
+                assert (buffer.directory, buffer.lane, buffer.config.mode) == (str(tmp_path / name), "main", "always")
+                await buffer.retry_now()
+
+    asyncio.run(main())

@@ -16,6 +16,7 @@ import pytest
 from mbframework_fake.provider import FakeProvider
 
 from mbframework import BufferFull, DiskFailed, MessageBuffer, Undelivered, read_status
+from mbframework.units import MAX_TIME
 from tests.engine.rig import (
     BROKEN,
     FAST,
@@ -512,3 +513,14 @@ def test_what_had_arrived_when_the_program_was_killed_is_not_counted_as_pruned(t
         after = at_rest(buffer)
     assert (after["delivered"], after["pruned"]) == (arrived, before.pruned)
     assert after["lost"] == 0
+
+
+def test_a_segment_age_of_three_centuries_is_one(tmp_path: Path) -> None:
+    """The sum with the clock is beyond what 64 bits hold."""
+    provider = FakeProvider()
+    with MessageBuffer(tmp_path / "b", provider, **SMALL | {"mode": "always", "segment_age": MAX_TIME}) as buffer:
+        assert [buffer.write("t", "1"), buffer.write("t", "2")] == [1, 2]
+        assert buffer.write_many("t", ["3", "4"]) == range(3, 5)
+        buffer.flush(20)
+        assert buffer.status().segments == 1
+    assert [message.value for message in provider.broker.messages] == [b"1", b"2", b"3", b"4"]
