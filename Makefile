@@ -40,11 +40,17 @@ test: $(VENV)/.developed kafka check
 
 torture: $(VENV)/.developed kafka asan
 	@MBFRAMEWORK_TEST_MODEL=long $(BIN)/python -m pytest -q -s tests/model
+	@$(BIN)/python -m tests.model.mutants --processes 2
 	@MBFRAMEWORK_TEST_KIT=long $(BIN)/python -m pytest -q tests/conformance
 	@$(BIN)/python -m tests.torture.outage --seconds 300 --rate 3000 --broker-kills 3 --freeze 20 --writer-kills 2 \
 		--seed $(or $(SEED),1)
 	@$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)
 	@$(BIN)/python -m tests.torture.exactly_once --seed $(or $(SEED),1)
+	@$(BIN)/python -m tests.torture.kills --kills 300 --broker-kills 30 --seed $(or $(SEED),1)
+	@$(BIN)/python -m tests.torture.parts
+	@$(BIN)/python -m tests.torture.brokers --seed $(or $(SEED),1)
+	@$(BIN)/python -m tests.torture.soak --weeks 4 --messages 3000000
+	@$(BIN)/python -m tests.torture.scale
 
 asan: $(VENV)/.developed
 	@$(BIN)/python -m tests.sanitize

@@ -231,7 +231,9 @@ def test_a_stop_at_any_call_loses_no_letter_and_shows_none_again(tmp_path: Path,
             files.stop_at(call)
         else:
             files.fail_at(call, errno.ENOSPC)
-        assert not outcome(lambda files=files, home=home, done=done, begun=begun: work(files, home, done, begun))
+        # Where the device is full for one call only, the seek is stored by the next one.
+        ended = outcome(lambda files=files, home=home, done=done, begun=begun: work(files, home, done, begun))
+        assert not ended or how == "full"
         files.bury()
         store = DeadStore(Files(), str(home / "dead/main"))
         left = set(ids(store))
