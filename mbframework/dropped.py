@@ -121,5 +121,10 @@ class Dropped:
         return result, end
 
 
+def is_dropped(name: str) -> bool:
+    """Whether a file has that name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def _packed(records: Iterable[tuple[Span, int]]) -> bytes:
     return b"".join(close_record(_RECORD.pack(*span, salt)) for span, salt in records)

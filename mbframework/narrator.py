@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbframework import pause, speedups
 from mbframework.history import Sent, Written
-from mbframework.status import LaneStatus, SeekPosition, oldest_on_disk, read_lane
+from mbframework.status import LaneStatus, SeekPosition, clock_jump, instant, letters_kept, oldest_on_disk, read_lane
 
 if TYPE_CHECKING:
     from mbframework.engine import Engine
@@ -108,17 +108,23 @@ class Narrator:
             else:
                 age = oldest_on_disk(engine.files, engine.path, slot)
         state, reason = self.state()
+        began = engine.reporter.since_boot_ns
+
+        def at(boot_ns: int) -> float:
+            return instant(engine.files, boot_ns)
+
         return LaneStatus(
-            name=engine.name, mode=lane.mode, state=state, state_since=engine.reporter.since or None,
-            state_reason=reason,
+            name=engine.name, mode=lane.mode, state=state, state_since=at(began) if began else None,
+            state_reason=reason, clock_jump_s=clock_jump(engine.reporter.since, at(began)) if began else 0.0,
+            dead_letters=letters_kept(engine.files, engine.path),
             lost=top.lost_live + top.lost_linger + lost_disk + returned, lost_disk=lost_disk, returned=returned,
             resident_bytes=(sum(closed_sizes) + tail if spooled else 0) + memory_bytes, disk_bytes=used,
             segments=len(lane.spool.segments), oldest_age_s=age,
             last_error=(outlet.blocked if outlet else "") or (trouble.text if trouble else "") or None,
-            last_error_at=trouble.last / 1e9 if trouble and trouble.last else None,
+            last_error_at=at(trouble.last) if trouble and trouble.last else None,
             failures=trouble.count if trouble else 0,
-            failing_since=trouble.began / 1e9 if trouble and trouble.count else None,
-            retry_at=trouble.retry_at / 1e9 if trouble and trouble.retry_at else None,
+            failing_since=at(trouble.began) if trouble and trouble.count else None,
+            retry_at=at(trouble.retry_at) if trouble and trouble.retry_at else None,
             seek=seek, provider=engine.source.display if engine.source else "", heartbeat_age_s=0.0,
             writer_pid=os.getpid(), sender_pid=os.getpid() if sender else None,
             order_violations=outlet.order_violations if outlet else 0,
@@ -210,16 +216,18 @@ def heartbeat_section(files: Files, lane: str, state: str) -> dict[str, Any]:
 
 def sending_section(sender: Sender, outlet: Outlet, hub: ObserverHub | None) -> dict[str, Any]:
     """What a sender tells of itself, wherever it runs."""
-    trouble = asdict(sender.trouble)
-    for name in ("began", "last", "retry_at"):
-        trouble[name] /= 1e9
+    trouble, traffic = asdict(sender.trouble), asdict(sender.traffic)
+    for section, name in ((trouble, "began"), (trouble, "last"), (trouble, "retry_at"), (traffic, "last_delivered")):
+        boot_ns = section[name]
+        section[name] = instant(sender.files, boot_ns) if boot_ns else 0.0
+        section[f"{name}_boot_ns"] = boot_ns
     return {
         "provider": sender.source.display,
         "up": sender.up,
         "paused": sender.paused,
         "blocked": outlet.blocked,
         "trouble": trouble,
-        "traffic": asdict(sender.traffic),
+        "traffic": traffic,
         "order_violations": outlet.order_violations,
         "facts": dict(sender.facts),
         "observer_events_dropped": hub.dropped if hub is not None else 0,

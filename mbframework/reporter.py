@@ -60,8 +60,9 @@ class Reporter:
         self._stopping = False
         self.current = ""
         self.reason = ""
-        #: Wall-clock seconds at which the present state began.
+        #: When the present state began: wall-clock seconds as they were then, and by the boot clock.
         self.since = 0.0
+        self.since_boot_ns = 0
         self._samples: deque[tuple[int, int]] = deque()
         self.thread = threading.Thread(target=self._run, name="mbframework-reporter", daemon=True)
 
@@ -96,7 +97,8 @@ class Reporter:
         while self._samples[0][0] < now - _INTAKE_WINDOW_NS:
             self._samples.popleft()
         for path, section in self._sections.items():
-            content = section() | {"since": self.since, "reason": self.reason} | extra
+            state = {"since": self.since, "since_boot_ns": self.since_boot_ns, "reason": self.reason}
+            content = section() | state | extra
             try:
                 self._files.replace(path, json.dumps(content, default=str).encode(), self._mode)
             except OSError as error:
@@ -126,7 +128,7 @@ class Reporter:
         if state == self.current:
             return
         before, self.current, self.reason = self.current, state, reason
-        self.since = self._files.wall_ns() / 1e9
+        self.since, self.since_boot_ns = self._files.wall_ns() / 1e9, self._files.boot_ns()
         if before:
             for log in self._events[:1]:
                 log.tell("state", before=before, after=state, reason=reason)

@@ -5,6 +5,8 @@ Promises
 - Reads only, needs no connection to the engine, and works on a dead engine's directory as on a running one's.
 - Head, seek and segments are the authority for every count; the status files, narration by the engine, add what only
   it knows (state, errors, pace). A missing, torn or hostile status file costs just that.
+- Instants are seconds since 1970 as the wall clock counts at the moment of reading: within a boot they are taken from
+  the boot clock, so that the time since then is right whatever was done to the wall clock in between.
 - None of the accounts is computed from the others, and none can be negative.
 
 Neither a provider nor its client library is imported. Any thread; any process that may read the directory.
@@ -19,7 +21,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mbframework import directory as directories
+from mbframework import spans
 from mbframework.accounts import accounts_of
+from mbframework.deadstore import DeadStore
 from mbframework.errors import DirectoryError, UnsupportedFormat
 from mbframework.files import Files
 from mbframework.lockfile import is_held
@@ -31,12 +35,18 @@ from mbframework.spool.survey import Survey, glance, read_seek
 
 #: Seconds without a heartbeat after which what the engine last said is stale.
 STALE_AFTER = 3.0
-STATES = ("live", "buffering", "draining", "paused", "blocked", "disk-error", "stale", "dead")
+#: Those that a process tells of itself.
+_TOLD_STATES = ("live", "buffering", "draining", "paused", "blocked", "disk-error")
+#: Those in which messages of the backlog go out.
+SENDING_STATES = ("live", "draining")
+STATES = (*_TOLD_STATES, "stale", "dead")
 _MAX_STATUS = 1 << 20
 #: Of the status files.
 _SCHEMA = 1
 _LOOKS = 4
 _MAX_NUMBER = 1 << 63
+#: Seconds by which two clocks may differ without one of them having been set.
+_JUMP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +63,24 @@ class LaneStatus:
     """One lane. Counts are messages since the buffer was made, ``…_bytes`` bytes on disk and in memory.
 
     ``accepted`` = ``delivered`` + ``pruned`` + ``expired`` + ``dead`` + ``purged`` + ``lost`` + ``resident``.
-    ``lost`` has three sources: ``lost_live`` and ``lost_linger`` (in memory when the process was killed: they may have
-    arrived), ``lost_disk`` (unreadable or gone); ``returned`` are those that ``close()`` handed back.
+    ``dead`` counts every rejection; ``dead_letters`` are those that are kept now, neither replayed nor dropped (None:
+    they cannot be read). ``clock_jump_s``: by how much the wall clock was set since the state began, negative where it
+    was set back. ``lost`` has three sources: ``lost_live`` and ``lost_linger`` (in memory when the process was killed:
+    they may have arrived), ``lost_disk`` (unreadable or gone); ``returned`` are those that ``close()`` handed back.
     """
 
     name: str
     mode: str
     state: str
     state_since: float | None = None
+    clock_jump_s: float = 0.0
     state_reason: str = ""
     accepted: int
     delivered: int
     pruned: int
     expired: int
     dead: int
+    dead_letters: int | None = None
     purged: int
     lost: int
     lost_live: int = 0
@@ -171,7 +185,9 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
     writer_age, sender_age = _age(files, writer), _age(files, sender)
     state = _state(files, path, writer, writer_age, sender, sender_age)
     accounts = accounts_of(known, running=state != "dead")
-    trouble = _dictionary(sender.get("trouble")) or _dictionary(writer.get("trouble"))
+    trouble = _dictionary(sender.get("trouble"))
+    teller = sender if state == sender.get("state") != writer.get("state") else writer
+    since, told_since = _instant(files, teller, teller, "since"), _number(teller.get("since"))
     slot = known.seek
     ages = [age for age in (writer_age, sender_age) if age is not None]
     last_error = trouble.get("text") or None
@@ -180,13 +196,15 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
         name=name,
         mode=_text(writer.get("mode")) or "unknown",
         state=state,
-        state_since=_number(writer.get("since")),
-        state_reason=_text(writer.get("reason")) if state == _text(writer.get("state")) else "",
+        state_since=since,
+        clock_jump_s=clock_jump(told_since, since) if told_since and since and state in _TOLD_STATES else 0.0,
+        state_reason=_text(teller.get("reason")) if state == _text(teller.get("state")) else "",
         accepted=accounts.accepted,
         delivered=accounts.delivered,
         pruned=accounts.pruned,
         expired=accounts.expired,
         dead=accounts.dead,
+        dead_letters=letters_kept(files, path),
         purged=accounts.purged,
         lost=accounts.lost,
         lost_live=accounts.lost_live,
@@ -199,10 +217,10 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
         segments=known.count,
         oldest_age_s=_oldest(files, path, known, slot) if slot and accounts.spooled else None,
         last_error=blocked or _text(last_error) or None,
-        last_error_at=_number(trouble.get("last")) or None,
+        last_error_at=_instant(files, sender, trouble, "last"),
         failures=int(_number(trouble.get("count")) or 0),
-        failing_since=_number(trouble.get("began")) or None if _number(trouble.get("count")) else None,
-        retry_at=_number(trouble.get("retry_at")) or None,
+        failing_since=_instant(files, sender, trouble, "began") if _number(trouble.get("count")) else None,
+        retry_at=_instant(files, sender, trouble, "retry_at"),
         seek=SeekPosition(slot.segment, slot.next, slot.offset) if slot else SeekPosition(0, 1, 0),
         provider=_text(sender.get("provider")),
         clean=known.clean,
@@ -276,6 +294,15 @@ def _narration(files: Files, path: str) -> tuple[dict[str, Any], str]:
     # What a newer release says is taken as far as it is understood.
     shown = "missing" if schema is None else f"{schema!r:.40}" if isinstance(schema, int | str) else "no number"
     return facts, f"its schema is {shown}; this release knows {_SCHEMA}"
+
+
+def state_of(files: Files, path: str) -> str:
+    """The state of a lane, and nothing else. Raises OSError."""
+    writer, sender = (
+        read_narration(files, os.path.join(path, file))
+        for file in (layout.WRITER_STATUS_FILE, layout.SENDER_STATUS_FILE)
+    )
+    return _state(files, path, writer, _age(files, writer), sender, _age(files, sender))
 
 
 def _state(
@@ -361,6 +388,33 @@ def _age(files: Files, narration: dict[str, Any]) -> float | None:
     if not isinstance(beat, int) or _number(beat) is None or narration.get("boot_id") != files.boot_id().hex():
         return None
     return max(0.0, (files.boot_ns() - beat) / 1e9)
+
+
+def instant(files: Files, boot_ns: int) -> float:
+    """An instant of this boot in seconds since 1970, as the wall clock counts now."""
+    return (files.wall_ns() - files.boot_ns() + boot_ns) / 1e9
+
+
+def clock_jump(told: float, since: float) -> float:
+    """By how many seconds the wall clock was set since an instant that it gave as ``told``, and now as ``since``."""
+    return round(since - told, 1) if abs(since - told) >= _JUMP_S else 0.0
+
+
+def _instant(files: Files, told: Mapping[str, Any], section: Mapping[str, Any], name: str) -> float | None:
+    """An instant of a status file: of this boot by the boot clock, else as the wall clock had it then."""
+    boot_ns = section.get(f"{name}_boot_ns")
+    if told.get("boot_id") == files.boot_id().hex() and isinstance(boot_ns, int) and _number(boot_ns):
+        return instant(files, boot_ns)
+    return _number(section.get(name)) or None
+
+
+def letters_kept(files: Files, path: str) -> int | None:
+    """The dead letters of a lane that are there now; None where they cannot be read. ``path``: the lane's."""
+    directory = os.path.join(os.path.dirname(path), layout.DEAD_DIRECTORY, os.path.basename(path))
+    try:
+        return spans.count(DeadStore(files, directory).ids())
+    except (UnsupportedFormat, OSError):
+        return None
 
 
 def _dictionary(value: object) -> dict[str, Any]:

@@ -90,8 +90,8 @@ class _Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         try:
             return super().main(*args, **extra)
-        except OSError as error:
-            # --help and --version print before a command is called.
+        except (MessageBufferError, OSError) as error:
+            # --help and --version print before a command is called, and --help imports them all.
             click.echo(f"Error: {printable(_words(error))}", err=True)
             sys.exit(Failure.exit_code)
 

@@ -21,6 +21,7 @@ from mbframework.spool.layout import DEAD_DIRECTORY
 from mbframework.transfer import to_line, walk
 
 _AT_ONCE = 1000
+_LETTERS_AT_ONCE = 50
 
 
 @click.command()
@@ -68,7 +69,12 @@ class _Told:
 
 def _dead(store: DeadStore, lane: str, told: _Told) -> None:
     expected, before = count(store.ids()), told.printed
-    _print(store.letters(), lane, told)
+    letters = store.letters()
+    if sys.stdout.isatty():
+        _print(letters, lane, told)
+    else:
+        with progress_of(lambda: expected, f"lane {lane}") as progress:
+            _print(_counted_letters(letters, progress), lane, told)
     missing = expected - (told.printed - before)
     if missing > 0:
         told.missing += missing
@@ -94,13 +100,23 @@ def _messages(
 
 
 def _counted(items: Iterator[Entry | Gap], begin: int, progress: Callable[[int], object]) -> Iterator[Entry | Gap]:
-    at = begin
+    at = reached = begin
     for number, item in enumerate(items):
         yield item
+        reached = (item.last if isinstance(item, Gap) else item.sequence) + 1
         if number % _AT_ONCE == 0:
-            reached = item.last if isinstance(item, Gap) else item.sequence
             progress(max(0, reached - at))
-            at = reached
+            at = max(at, reached)
+    progress(max(0, reached - at))
+
+
+def _counted_letters(letters: Iterator[Letter], progress: Callable[[int], object]) -> Iterator[Letter]:
+    number = 0
+    for number, letter in enumerate(letters, 1):
+        yield letter
+        if number % _LETTERS_AT_ONCE == 0:
+            progress(_LETTERS_AT_ONCE)
+    progress(number % _LETTERS_AT_ONCE)
 
 
 def _print(items: Iterator[Entry | Gap] | Iterator[Letter], lane: str, told: _Told) -> None:

@@ -14,14 +14,16 @@ import logging
 import os
 import select
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import click
 
 from mbframework.buffer import MessageBuffer
 from mbframework.cli.options import config_option, configuration, directory_argument, provider_option
-from mbframework.cli.progress import progress_of
+from mbframework.cli.progress import length_of, progress_of
 from mbframework.cli.stopping import StopSignal
 from mbframework.cli.terminal import library_narrates, narrate, plural
 from mbframework.errors import ConfigurationError, MessageError
@@ -32,6 +34,7 @@ from mbframework.units import MiB, format_size
 #: Bytes: a message of 16 MiB, each byte of which is escaped, and the rest of its line.
 LONGEST_LINE = 100 * MiB
 _READ = 1 << 18
+_TOLD_S = 0.2
 
 
 class Line(NamedTuple):
@@ -68,7 +71,7 @@ def import_(
         with library_narrates(logging.WARNING), StopSignal() as stop:
             intake = Intake(MessageBuffer.from_config(config), from_line)
             try:
-                with progress_of(lambda: os.fstat(fd).st_size, "importing") as progress:
+                with _progress(fd) as progress:
                     intake.take(_lines(fd, stop), progress)
             finally:
                 try:
@@ -93,7 +96,8 @@ class Intake:
 
     def take(self, lines: Iterator[Line], progress: Callable[[int], object]) -> None:
         """Write them up to the first that is refused. Raises NotAccepted: the buffer takes no more."""
-        done = 0
+        done = end = 0
+        told_at = time.monotonic()
         for number, content, end in lines:
             if number < self.next:
                 continue
@@ -103,9 +107,10 @@ class Intake:
                 self.refused = str(error)
                 return
             self.next = number + 1
-            if end - done >= _READ:
+            if end - done >= _READ or time.monotonic() - told_at >= _TOLD_S:
                 progress(end - done)
-                done = end
+                done, told_at = end, time.monotonic()
+        progress(end - done)
 
     def _write(self, content: bytes | None) -> None:
         if content is None:
@@ -125,6 +130,11 @@ def _open(files: Files, source: str) -> int:
     if sys.stdin is None:
         raise ConfigurationError("stdin is closed; expected the lines there, or a file")
     return sys.stdin.fileno()
+
+
+def _progress(fd: int) -> AbstractContextManager[Callable[[int], object]]:
+    # Who types sees what is done, and a bar would run into it.
+    return nullcontext(bool) if os.isatty(fd) else progress_of(lambda: length_of(fd), "importing", format_size)
 
 
 def _lines(source: int, stop: StopSignal) -> Iterator[Line]:

@@ -133,6 +133,9 @@ def _measures(lane: LaneReading, losses: Mapping[str, int], rules: Rules, now: f
     yield measure("size", status.resident_bytes, "B", lane.limit)
     for account in ACCOUNTS:
         total = getattr(status, account)
+        if account == "dead" and status.dead_letters is not None:
+            # Those that were replayed or dropped need nobody any more.
+            total = min(total, status.dead_letters)
         # The log may repeat what a kill kept from the accounts, and never knows better than they.
         yield measure(account, total if rules.within is None else min(total, losses.get(account, 0)))
     yield measure("not-live", _ago(now, status.state_since) if status.state in _NOT_LIVE else 0.0, "s")
@@ -177,7 +180,9 @@ def _words(measure: Measure, lane: LaneReading, rules: Rules) -> str:
             reason = f": {status.last_error}" if status.last_error else ""
             return f"the provider has failed for {format_time(value)}{reason}"
     when = "since the buffer was made" if rules.within is None else f"within {format_time(rules.within)}"
-    what = {"dead": "went to the dead letters"}.get(measure.name, measure.name)
+    if measure.name == "dead" and status.dead_letters is not None:
+        return f"{int(value):,} dead letter{'' if value == 1 else 's'}, rejected {when}"
+    what = {"dead": "rejected"}.get(measure.name, measure.name)
     return f"{_count(int(value))} {what} {when}"
 
 

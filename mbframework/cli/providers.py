@@ -47,7 +47,8 @@ def _show(
     infos: Sequence[ProviderInfo], lines: Callable[[Sequence[ProviderInfo]], Iterator[str]], as_json: bool
 ) -> None:
     if as_json:
-        click.echo(json.dumps([_as_object(info) for info in infos], indent=2, default=_plain))
+        found = {"schema": 1, "providers": [_as_object(info) for info in infos]}
+        click.echo(json.dumps(found, indent=2, default=_plain))
         return
     for line in lines(infos):
         click.echo(printable(line))
@@ -110,7 +111,7 @@ def _check(source: ProviderSource, as_json: bool) -> None:
     facts: Mapping[str, str] = {key: source.scrub(value) for key, value in health.facts.items()}
     detail = source.scrub(health.detail)
     if as_json:
-        found = {"provider": source.display, "ok": health.ok, "detail": detail, "facts": facts}
+        found = {"schema": 1, "provider": source.display, "ok": health.ok, "detail": detail, "facts": facts}
         click.echo(json.dumps(found, indent=2))
     else:
         click.echo(printable(f"{'ok' if health.ok else 'failed'}  {source.display}  {detail}"))

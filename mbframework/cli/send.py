@@ -15,18 +15,21 @@ import logging
 import os
 import select
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import click
 
 from mbframework.buffer import MessageBuffer
 from mbframework.cli.options import config_option, configuration, directory_argument, provider_of, provider_option
+from mbframework.cli.progress import length_of, progress_of
 from mbframework.cli.stopping import StopSignal
 from mbframework.cli.terminal import library_narrates, narrate, plural
 from mbframework.errors import BufferFull, ConfigurationError, MessageError
 from mbframework.intake import check_topic
-from mbframework.units import MiB
+from mbframework.printable import shell_word
+from mbframework.units import MiB, format_size
 
 #: Bytes; no buffer takes a longer message.
 LONGEST_LINE = 16 * MiB
@@ -72,7 +75,11 @@ def send(
     with library_narrates(logging.WARNING), StopSignal() as stop:
         intake = Intake(MessageBuffer.from_config(config), topic, separator)
         try:
-            intake.take(_lines(sys.stdin.fileno(), stop))
+            fd = sys.stdin.fileno()
+            # Who types sees what is done, and a bar would run into it.
+            bar = nullcontext(bool) if os.isatty(fd) else progress_of(lambda: length_of(fd), "sending", format_size)
+            with bar as progress:
+                intake.take(_counted(_lines(fd, stop), progress))
         finally:
             try:
                 intake.buffer.close()
@@ -96,8 +103,7 @@ class Intake:
     def take(self, blocks: Iterator[Sequence[bytes | None]]) -> None:
         """Write them all. Raises NotAccepted: the buffer takes no more; ``accepted`` tells how far it came."""
         for block in blocks:
-            for start in range(0, len(block), _AT_ONCE):
-                self._write(block[start : start + _AT_ONCE])
+            self._write(block)
 
     def _write(self, lines: Sequence[bytes | None]) -> None:
         whole = [line for line in lines if line is not None]
@@ -143,6 +149,17 @@ class Intake:
             return None, line
         key, found, value = line.partition(self.separator)
         return (key, value) if found else (None, line)
+
+
+def _counted(
+    blocks: Iterator[list[bytes | None]], progress: Callable[[int], object]
+) -> Iterator[Sequence[bytes | None]]:
+    """The same, in portions; each is told, in bytes, when the next one is asked for."""
+    for block in blocks:
+        for start in range(0, len(block), _AT_ONCE):
+            portion = block[start : start + _AT_ONCE]
+            yield portion
+            progress(sum(len(line) + 1 for line in portion if line is not None))
 
 
 def _separator(text: str | None) -> bytes | None:
@@ -191,7 +208,7 @@ def _report(intake: Intake, *, sends: bool) -> None:
     if not waiting:
         text += "; nothing waits" if sends else ""
     elif sends:
-        text += f"; {waiting:,} wait on disk: `mb drain {buffer.directory}` goes on sending"
+        text += f"; {waiting:,} wait on disk: `mb drain {shell_word(buffer.directory)}` goes on sending"
     else:
-        text += f"; {waiting:,} wait: `mb drain {buffer.directory} --provider URL` sends them"
+        text += f"; {waiting:,} wait: `mb drain {shell_word(buffer.directory)} --provider URL` sends them"
     narrate(text)

@@ -80,7 +80,8 @@ def _lane(lane: LaneStatus, now: float, outlook: str) -> Iterator[str]:
     yield from _count("waiting", lane.resident, _where(lane))
     for account in ("pruned", "expired", "dead", "purged", "lost"):
         if getattr(lane, account):
-            yield from _count(account, getattr(lane, account), _ACCOUNTS[account])
+            note = _letters(lane) if account == "dead" else _ACCOUNTS[account]
+            yield from _count(account, getattr(lane, account), note)
     seek = lane.seek
     yield from _row("seek", f"sequence {seek.sequence:,}: segment {seek.segment:,}, offset {seek.offset:,}")
     if lane.last_error:
@@ -95,10 +96,15 @@ def _lane(lane: LaneStatus, now: float, outlook: str) -> Iterator[str]:
 _ACCOUNTS = {
     "pruned": "removed undelivered to keep to total_size",
     "expired": "older than expire_after",
-    "dead": "rejected by the provider, kept under dead/",
     "purged": "removed on request",
     "lost": "",
 }
+
+
+def _letters(lane: LaneStatus) -> str:
+    if lane.dead_letters is None:
+        return "rejected by the provider"
+    return f"rejected by the provider; kept under dead/ now: {lane.dead_letters or 'none'}"
 
 
 def _since(lane: LaneStatus, now: float) -> str:
@@ -108,7 +114,9 @@ def _since(lane: LaneStatus, now: float) -> str:
         return f": a process holds it, and was silent for {_age(lane.heartbeat_age_s)}"
     pid = lane.writer_pid or lane.sender_pid
     process = f", process {pid}" if pid else ""
-    return f" for {_age(now - lane.state_since)}{process}" if lane.state_since else process
+    jump = lane.clock_jump_s
+    clock = f"; the clock was set {'ahead' if jump > 0 else 'back'} by {_age(abs(jump))} since" if jump else ""
+    return f" for {_age(now - lane.state_since)}{process}{clock}" if lane.state_since else process
 
 
 def _where(lane: LaneStatus) -> str:

@@ -5,9 +5,11 @@ It reads the files and needs no connection to the program that writes them.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shutil
+import sys
 import time
 
 import click
@@ -55,9 +57,25 @@ def tail(directory: str, lane: str | None, messages: int, follow: bool, as_json:
             found = tailing.show_new()
             # What a killed program was filling before the last boot takes a search at each look.
             pause = 0.0 if found else max(_LOOK_S, 10 * (time.monotonic() - begun))
-            if select.select([stop.fileno()], [], [], pause)[0]:
+            if _ended(stop, pause):
                 return
         narrate(f"{browser.path} is gone")
+
+
+def _ended(stop: StopSignal, seconds: float) -> bool:
+    """Whether, within the time, a signal has come. Raises BrokenPipeError: nobody reads stdout any more."""
+    poll = select.poll()
+    poll.register(stop.fileno(), select.POLLIN)
+    # Of a pipe whose reader has gone the kernel tells unasked.
+    output = sys.stdout.fileno() if sys.stdout is not None else -1
+    if output >= 0:
+        poll.register(output, 0)
+    ready = dict(poll.poll(1000 * seconds))
+    if stop.fileno() in ready:
+        return True
+    if output in ready:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+    return False
 
 
 class _Tail:

@@ -54,6 +54,9 @@ RETRIES = Metric(
 FAILURES = Metric(
     "mbframework_consecutive_failures", "gauge", "", _LANE, "Failures in a row; 0 while the provider answers."
 )
+DEAD_LETTERS = Metric(
+    "mbframework_dead_letters", "gauge", "", _LANE, "Dead letters that are kept: neither replayed nor dropped."
+)
 LAST_ERROR = Metric(
     "mbframework_last_error_timestamp_seconds", "gauge", "seconds", _LANE, "When the provider last failed."
 )
@@ -64,8 +67,8 @@ STATE_SINCE = Metric(
 MODE = Metric("mbframework_mode", "gauge", "", (*_LANE, "mode"), "1 for the mode in force, else 0.")
 
 METRICS = (
-    UP, PROBLEMS, BUFFER_MESSAGES, BUFFER_BYTES, BUFFER_LIMIT_BYTES, OLDEST, ACCEPTED, DELIVERED, DISCARDED, RETRIES,
-    FAILURES, LAST_ERROR, STATE, STATE_SINCE, MODE,
+    UP, PROBLEMS, BUFFER_MESSAGES, BUFFER_BYTES, BUFFER_LIMIT_BYTES, OLDEST, ACCEPTED, DELIVERED, DISCARDED,
+    DEAD_LETTERS, RETRIES, FAILURES, LAST_ERROR, STATE, STATE_SINCE, MODE,
 )  # fmt: skip
 
 #: The values of ``reason``: fields of LaneStatus, which with what is delivered and what waits make up what is accepted.

@@ -69,6 +69,7 @@ def _of_lane(lane: LaneReading) -> Iterator[tuple[Metric, tuple[str, ...], float
     yield catalogue.DELIVERED, (), status.delivered
     for reason in REASONS:
         yield catalogue.DISCARDED, (reason,), getattr(status, reason)
+    yield catalogue.DEAD_LETTERS, (), status.dead_letters
     yield catalogue.RETRIES, (), lane.retries
     yield catalogue.FAILURES, (), status.failures
     yield catalogue.LAST_ERROR, (), status.last_error_at

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from mbframework.dropped import is_dropped
 from mbframework.errors import UnsupportedFormat
 from mbframework.files import Files
 from mbframework.history import SENDER_FILE, WRITER_FILE, Past
@@ -28,7 +29,7 @@ from mbframework.monitor.segments import SegmentFiles
 from mbframework.monitor.verdict import Circumstances, judge
 from mbframework.monitor.view import LaneView, Rates, Verdict
 from mbframework.spool import head, layout, seek
-from mbframework.status import STALE_AFTER, STATES, LaneStatus, read_lane, read_narration
+from mbframework.status import SENDING_STATES, STALE_AFTER, STATES, LaneStatus, read_lane, read_narration
 
 #: Seconds over which the rates that are shown, and those that are judged, are taken.
 _SHOWN_S = 5.0
@@ -106,7 +107,7 @@ class LaneWatch:
             history=self._course.points(now),
             verdict=self._verdict,
             prunes=prunes,
-            segments=self._segments.table(self._position()),
+            segments=self._segments.table(self._position(), sending=status.state in SENDING_STATES),
         )
 
     # ---- the status
@@ -136,15 +137,30 @@ class LaneWatch:
         changed = files.stat(self._path).st_mtime_ns
         # A name may change twice in what a directory's clock takes for one instant.
         recent = now.boot_ns if abs(now.wall_ns - changed) < SECOND else 0
+        # The status has instants in it as this clock counts them.
+        ahead = (now.wall_ns - now.boot_ns) // SECOND
         return (
             tellers,
             changed,
             recent,
+            ahead,
+            self._letters(),
             self._content(layout.HEAD_FILE, head.HEAD_FILE_SIZE),
             self._content(layout.SEEK_FILE, seek.SEEK_FILE_SIZE),
             self._lock(layout.WRITER_LOCK_FILE),
             self._lock(layout.SENDER_LOCK_FILE),
         )
+
+    def _letters(self) -> object:
+        """What is different where dead letters came or went; their process is heard of otherwise, while it lives."""
+        folder, lane = os.path.split(self._path)
+        letters = os.path.join(folder, layout.DEAD_DIRECTORY, lane)
+        try:
+            changed = self._files.stat(letters).st_mtime_ns
+            dropped = [name for name in self._files.list(letters) if is_dropped(name)]
+            return changed, [self._files.stat(os.path.join(letters, name)).st_size for name in dropped]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def _content(self, name: str, size: int) -> bytes:
         try:
@@ -237,7 +253,10 @@ class LaneWatch:
     @staticmethod
     def _last_delivery(sender: Mapping[str, Any], now: Now) -> int | None:
         """When a message was last delivered, by the boot-time clock; None where that is not told."""
-        last = _dictionary(sender.get("traffic")).get("last_delivered")
+        traffic = _dictionary(sender.get("traffic"))
+        at, last = _positive(traffic.get("last_delivered_boot_ns")), traffic.get("last_delivered")
+        if at is not None and sender.get("boot_id") == now.boot_id.hex():
+            return at if at <= now.boot_ns else None
         if isinstance(last, bool) or not isinstance(last, (int, float)) or not 0 < last <= now.wall_ns / SECOND:
             return None
         return now.boot_ns - (now.wall_ns - int(last * SECOND))

@@ -38,6 +38,7 @@ class Monitor:
     def look(self) -> View:
         """The buffer as it is now. Never raises for what it finds. About once or twice a second is enough."""
         at = self._files.wall_ns() / 1e9
+        ahead = at - self._files.boot_ns() / 1e9
         try:
             identity, names = self._identify()
         except MessageBufferError as error:
@@ -51,6 +52,7 @@ class Monitor:
             directory=self.directory,
             id=identity,
             at=at,
+            ahead=ahead,
             lanes=tuple(lanes),
             problems=tuple(shortened(problem, _WORDS) for problem in problems),
         )

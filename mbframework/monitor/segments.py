@@ -110,12 +110,18 @@ class Table:
     """The rows as of one look; see :class:`~mbframework.monitor.view.SegmentTable`."""
 
     def __init__(
-        self, headers: _Headers, firsts: list[int], names: dict[int, str], position: seek.SeekSlot | None
+        self,
+        headers: _Headers,
+        firsts: list[int],
+        names: dict[int, str],
+        position: seek.SeekSlot | None,
+        sending: bool,
     ) -> None:
         self._headers = headers
         self._firsts = firsts
         self._names = names
         self._position = position
+        self._sending = sending
 
     def __len__(self) -> int:
         return len(self._firsts)
@@ -180,7 +186,7 @@ class Table:
         if end <= next_ and not filling:
             state = "drained"
         elif next_ > header.first or (not filling and (place == 0 or header.previous_end <= next_)):
-            state = "draining"
+            state = "draining" if self._sending else "next"
         else:
             state = "filling" if filling else "sealed"
         files = self._headers.files
@@ -246,10 +252,10 @@ class SegmentFiles:
         self._firsts: list[int] = []
         self._changed_ns: int | None = None
 
-    def table(self, position: seek.SeekSlot | None) -> Table:
-        """The rows now; ``position`` is the lane's seek. Raises OSError."""
+    def table(self, position: seek.SeekSlot | None, *, sending: bool = True) -> Table:
+        """The rows now; ``position`` is the lane's seek, ``sending`` whether it moves. Raises OSError."""
         self._refresh()
-        return Table(self._headers, self._firsts, self._names, position)
+        return Table(self._headers, self._firsts, self._names, position, sending)
 
     def _refresh(self) -> None:
         changed_ns = self._files.stat(self._path).st_mtime_ns

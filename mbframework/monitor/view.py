@@ -16,7 +16,7 @@ from mbframework.status import LaneStatus
 VerdictKind = Literal[
     "keeping-up", "idle", "draining", "growing", "stalled", "paused", "blocked", "disk-error", "stale", "dead"
 ]
-SegmentState = Literal["drained", "draining", "sealed", "filling", "damaged"]
+SegmentState = Literal["drained", "draining", "next", "sealed", "filling", "damaged"]
 Level = Literal["info", "warning", "error"]
 
 
@@ -51,7 +51,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRow:
-    """A segment file. ``seek``: the offset of delivery in the file; ``done``: 0 to 1; ``messages`` and ``left`` are
+    """A segment file. ``state``: ``draining`` while its messages are sent, ``next`` where delivery stands at it and the
+    lane is not sending. ``seek``: the offset of delivery in the file; ``done``: 0 to 1; ``messages`` and ``left`` are
     None where they cannot be told; ``oldest``: when its first message was accepted, and ``age_s`` how long ago."""
 
     first: int
@@ -115,11 +116,13 @@ class LaneView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A buffer's directory as it was at ``at``. ``problems``: what could not be read, in words; ``error``: why nothing
-    can be shown ("" where something can)."""
+    """A buffer's directory as it was at ``at``, which is ``ahead`` seconds more than the boot clock had then: another
+    number in the next view tells that the wall clock was set. ``problems``: what could not be read, in words;
+    ``error``: why nothing can be shown ("" where something can)."""
 
     directory: str
     at: float
+    ahead: float = 0.0
     id: str = ""
     lanes: tuple[LaneView, ...] = ()
     problems: tuple[str, ...] = ()

@@ -19,12 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mbframework_fake.provider import FakeProvider
 
-from mbframework import MessageBuffer
+from mbframework import MessageBuffer, read_status
 from mbframework.cli import main
 from mbframework.cli.judgement import Check, Grade, Rules, judge, worst
 from mbframework.cli.losses import lost_since
 from mbframework.cli.plugin_output import line, performance_of, text_of
 from mbframework.cli.thresholds import Bound, Thresholds
+from mbframework.deadstore import DeadStore
 from mbframework.files import Files
 from mbframework.metrics.samples import LaneReading, Reading
 from mbframework.status import STATES, LaneStatus, SeekPosition
@@ -132,9 +133,17 @@ def test_dead_letters_and_expired_ones(tmp_path: Path) -> None:
     with MessageBuffer(tmp_path / "outbox", provider, **FAST) as buffer:
         buffer.write_many("t", [b"good", b"bad", b"good"])
         buffer.flush(20)
-    assert check(tmp_path / "outbox")[:2] == (1, "MB WARNING - outbox: 1 message went to the dead letters within 1d")
+    assert check(tmp_path / "outbox")[:2] == (1, "MB WARNING - outbox: 1 dead letter, rejected within 1d")
     assert check(tmp_path / "outbox", "--dead", "1,1")[0] == 2
     assert check(tmp_path / "outbox", "--dead", "none")[0] == 0
+    # What somebody has seen to needs nobody any more; that it was rejected stays in the account.
+    store = DeadStore(Files(), str(tmp_path / "outbox" / "dead" / "main"))
+    (lane,) = read_status(tmp_path / "outbox").lanes
+    assert (lane.dead, lane.dead_letters) == (1, 1)
+    assert store.drop([letter.id for letter in store.letters()]) == 1
+    assert check(tmp_path / "outbox")[:2] == (0, "MB OK - outbox: dead, nothing waits")
+    (lane,) = read_status(tmp_path / "outbox").lanes
+    assert (lane.dead, lane.dead_letters, lane.balanced) == (1, 0, True)
 
 
 def test_several_buffers_the_worst_counts(tmp_path: Path) -> None:

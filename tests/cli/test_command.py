@@ -148,6 +148,17 @@ def test_status_imports_no_more_than_it_needs(mb: Run, tmp_path: Path) -> None:
     assert not [name for name in loaded if name.startswith("mbframework_")]
 
 
+@pytest.mark.parametrize("command", ["mbframework status x", "mbframework --help", "mbtui --once x"])
+def test_a_wrong_word_for_the_extension_is_one_line(tmp_path: Path, command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=tmp_path, env=environment({"MBFRAMEWORK_EXTENSION": "bogus"}),
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.endswith(b": MBFRAMEWORK_EXTENSION='bogus'; expected auto, off or require\n")
+    assert done.stderr.count(b"\n") == 1
+
+
 @pytest.mark.parametrize(
     ("program", "module"),
     [

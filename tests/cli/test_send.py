@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -167,3 +168,15 @@ def test_the_provider_may_stand_in_the_environment_or_a_file(mb: Run, tmp_path: 
 def test_an_unknown_mode_names_those_there_are() -> None:
     result = CliRunner().invoke(main, ["send", "d", "t", "--mode", "bufer"])
     assert "block, raise, buffer, always; did you mean 'buffer'?" in result.stderr
+
+
+def test_the_command_that_it_suggests_can_be_pasted_whatever_the_directory_is_called(tmp_path: Path) -> None:
+    for name in (b"it's \xff\n7 \x1b[2J\xc3\xbc", b"it's here"):
+        directory = os.path.join(os.fsencode(tmp_path), name)
+        arguments = [*map(os.fsencode, MB), b"send", directory, b"t"]
+        done = subprocess.run(arguments, input=b"x\n", capture_output=True, env=environment(None), check=True)
+        command = done.stderr.decode().split("`")[1]
+        assert command.isprintable()
+        word = command.removeprefix("mb drain").removesuffix("--provider URL")
+        told = subprocess.run(["bash", "-c", f'set -- {word}; printf %s "$1"'], capture_output=True, check=True)
+        assert told.stdout == directory

@@ -118,6 +118,16 @@ def test_a_reader_that_goes_away(start: Start, outbox: Path) -> None:
     assert b"Traceback" not in process.stderr.read()
 
 
+def test_a_reader_that_goes_away_from_a_quiet_buffer(start: Start, outbox: Path) -> None:
+    process = start("tail", "outbox", "-f", "-n", "1", bufsize=0)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(20) == 1
+    assert process.stderr is not None
+    assert b"Traceback" not in process.stderr.read()
+
+
 def test_what_is_missing_at_the_end_is_told(mb: Run, outbox: Path) -> None:
     assert mb("tail", "outbox").stderr == b""
     (segment,) = (outbox / "main").glob("P*.seg")

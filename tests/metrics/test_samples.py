@@ -14,7 +14,7 @@ from mbframework.status import STATES, LaneStatus, SeekPosition
 
 LANE = LaneStatus(
     name="main", mode="buffer", state="buffering", state_since=5.0, accepted=21, delivered=1, pruned=1, expired=2,
-    dead=3, purged=4, lost=9, lost_live=2, lost_linger=2, lost_disk=2, returned=3, resident_messages=1,
+    dead=3, dead_letters=2, purged=4, lost=9, lost_live=2, lost_linger=2, lost_disk=2, returned=3, resident_messages=1,
     resident_bytes=80, segments=1, oldest_age_s=7.5, last_error="down", last_error_at=6.0, failures=2,
     seek=SeekPosition(1, 21, 128),
 )  # fmt: skip
@@ -40,6 +40,7 @@ def test_every_metric_has_its_labels_and_the_accounts_add_up() -> None:
     assert values(found, catalogue.BUFFER_LIMIT_BYTES) == {one: 1_000}
     assert values(found, catalogue.RETRIES) == {one: 4}
     assert values(found, catalogue.LAST_ERROR) == {one: 6.0}
+    assert values(found, catalogue.DEAD_LETTERS) == {one: 2}
     assert values(found, catalogue.PROBLEMS) == {("/outbox",): 1}
     states = values(found, catalogue.STATE)
     assert {labels[2] for labels in states} == set(STATES)

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mbframework_fake.provider import FakeProvider
 
+from mbframework import MessageBuffer
+from mbframework.deadstore import DeadStore
 from mbframework.files import Files
 from mbframework.history import SENDER_FILE, WRITER_FILE, Ring, Sent, Written
 from mbframework.monitor import LaneView, Monitor, View
-from tests.engine.rig import eventually, program
+from mbframework.status import read
+from tests.engine.rig import FAST, eventually, program
 from tests.monitor.lanes import make_lane, move_seek
 
 #: Options of the engines here: quick, and with a sign of life every tenth of a second.
@@ -503,3 +507,43 @@ def test_a_monitor_that_has_just_begun_knows_the_last_minutes(tmp_path: Path) ->
     assert len(lane.history) >= 4
     assert any(point.accepted > 20 for point in lane.history)
     assert any(point.delivered > 20 for point in lane.history)
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_times_are_right_after_the_clock_was_set(tmp_path: Path, hours: int) -> None:
+    provider = FakeProvider()
+    provider.down()
+    files = Skewed()
+    with MessageBuffer(tmp_path / "b", provider, **FAST | {"status_interval": 0.1, "retry_wait_max": 30}) as buffer:
+        buffer.write("t", b"waits")
+        with watched(tmp_path / "b", files) as monitor:
+            wait_for(monitor, lambda lane: lane.status.failures and lane.status.state == "buffering", "a failure")
+            assert lane_of(monitor).status.clock_jump_s == 0
+            files.skew = hours * 3_600 * 10**9
+            for status in (lane_of(monitor).status, read(tmp_path / "b", files).lanes[0]):
+                now = files.wall_ns() / 1e9
+                for at in (status.state_since, status.failing_since, status.last_error_at):
+                    assert at is not None
+                    assert 0 <= now - at < 60
+                assert status.retry_at is None or now - 60 < status.retry_at < now + 60
+                assert status.clock_jump_s == pytest.approx(hours * 3_600, abs=5)
+    # Of another boot there is only what the wall clock had.
+    for name in ("status.writer.json", "status.sender.json"):
+        path = tmp_path / "b" / "main" / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"boot_id": "0" * 32}))
+    told = json.loads((tmp_path / "b" / "main" / "status.writer.json").read_text())
+    (lane,) = read(tmp_path / "b", files).lanes
+    assert (lane.state_since, lane.clock_jump_s) == (told["since"], 0)
+
+
+def test_dead_letters_that_are_dropped_are_missed_at_once(tmp_path: Path) -> None:
+    provider = FakeProvider()
+    provider.reject_when(lambda message: "no such column")
+    with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
+        buffer.write_many("t", [b"a", b"b"])
+        buffer.flush(20)
+    with watched(tmp_path / "b") as monitor:
+        assert lane_of(monitor).status.dead_letters == 2
+        store = DeadStore(Files(), str(tmp_path / "b" / "dead" / "main"))
+        store.drop([next(store.letters()).id])
+        assert (lane_of(monitor).status.dead_letters, lane_of(monitor).status.dead) == (1, 2)

@@ -80,7 +80,7 @@ def test_metadata(wheel: Path, metadata: Message) -> None:
             "fake",
             "fault",
         ),
-        *("tui", "web", "prometheus", "otel", "testing", "all", "dev"),
+        *("tui", "web", "prometheus", "otel", "testing", "bench", "all", "dev"),
     }
     with zipfile.ZipFile(wheel) as archive:
         folder = f"mbframework-{metadata['Version']}.dist-info"

@@ -205,18 +205,24 @@ def _with_font(svg: str) -> str:
 
 
 def _fill(directory: Path) -> None:
-    """A backlog, and dead letters, at times that stand still."""
-    ticks = iter(range(1_000_000))
-    Files.wall_ns = lambda self: int((NOW - 600) * 1e9) + next(ticks) * 10**7  # type: ignore[method-assign]
+    """A backlog, and dead letters. The clocks go on from message to message, and not by themselves."""
+    number = 0
+    Files.wall_ns = lambda self: int((NOW - 600) * 1e9) + number * 10**7  # type: ignore[method-assign]
+    boot_ns, begun = Files.boot_ns, Files().boot_ns()
+    # Who waits for an end of its time must not wait for ever.
+    Files.boot_ns = lambda self: begun + number * 10**7 + (boot_ns(self) - begun) // 10**5  # type: ignore[method-assign]
     provider = FakeProvider()
     with MessageBuffer(directory, provider, mode="always", retry_wait=0.01, close_timeout=0.2) as buffer:
         provider.reject_when(lambda message: "RecordTooLarge: at most 1 MiB" if message.key == b"customer-7" else None)
         for number in range(200):
             if number == 120:
-                buffer.flush(10)
                 provider.down()
             order = {"order": 12_301_440 + number, "customer": number % 13, "total": f"{number * 1.17:.2f}", "items": 3}
             buffer.write("orders", json.dumps(order).encode(), key=f"customer-{number % 13}".encode())
+            if number < 120:
+                buffer.flush(10)
+            if number == 199:
+                Files.boot_ns = boot_ns  # type: ignore[method-assign]
     Files.wall_ns = lambda self: int(NOW * 1e9)  # type: ignore[method-assign]
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mbtui import figures
 from mbtui.arguments import parse
+from mbtui.arrangement import Arrangement, Order
 from mbtui.banner import banner, strip, tabs
 from mbtui.event_view import event_line
 from mbtui.glyphs import ASCII, UNICODE, Glyphs, only_ascii
@@ -100,6 +101,62 @@ def test_an_hour_is_kept_in_steps() -> None:
     assert 355 <= len(points) <= 362
     assert points[-1].accepted == 6_600.0
     assert all(b.at - a.at == 10 for a, b in itertools.pairwise(points))
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_the_past_moves_along_with_a_clock_that_is_set(hours: int) -> None:
+    past, moved = Past(), hours * 3_600.0
+    past.add([Point(NOW + second, 5.0, 0.0, 1) for second in range(600)], ahead=1e9)
+    # The clocks are read one after the other, so that they never differ by quite the same.
+    past.add([Point(NOW + second, 5.0, 0.0, 1) for second in range(600)], ahead=1e9 + 0.01)
+    later = [Point(NOW + moved + second, 5.0, 0.0, 1) for second in range(600, 700)]
+    past.add(later, ahead=1e9 + moved)
+    points, (_, *peaks) = past.points(), past.peaks()
+    assert 70 <= len(points) <= 71
+    assert abs(points[0].at - (NOW + moved)) <= 10
+    assert abs(points[-1].at - (NOW + moved + 700)) <= 10
+    assert abs(peaks[-1].at - points[-1].at) <= 10
+    assert all(b.at - a.at == pytest.approx(10) for a, b in itertools.pairwise(points))
+
+
+def test_a_clock_that_was_set_is_told_in_one_word() -> None:
+    for by, words in ((-7_200.0, "clock set back 2h"), (7_200.0, "clock set ahead 2h")):
+        head = banner(view(), lane(clock_jump_s=by), now=NOW, width=100, glyphs=UNICODE, mark=())[0]
+        assert words in plain(head)
+    assert "clock" not in plain(banner(view(), lane(), now=NOW, width=200, glyphs=UNICODE, mark=())[0])
+
+
+def test_letters_that_were_replayed_or_dropped_are_no_more() -> None:
+    for kept, words in ((0, ""), (2, "2 dead letters  "), (None, "3 dead letters  ")):
+        second = plain(banner(view(), lane(dead=3, dead_letters=kept), now=NOW, width=120, glyphs=UNICODE, mark=())[1])
+        assert ("dead letter" in second) == bool(words)
+        assert words in second
+
+
+class Interrupted(Exception):
+    """Somebody wants something else."""
+
+
+def test_what_was_read_for_one_order_is_not_read_again_for_another() -> None:
+    rows, arrangement = segments(2_000), Arrangement(clock=itertools.count().__next__)
+
+    def interrupt(done: float) -> None:
+        if done >= 0.5:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        arrangement.of("lane", rows, Order(sort="left"), interrupt)
+    assert rows.reads == 1_000
+    by_left = arrangement.of("lane", rows, Order(sort="left", descending=True))
+    assert rows.reads == 2_000
+    assert by_left[-1] == 0
+    draining = arrangement.of("lane", rows, Order(Pattern.parse("draining"), "left"))
+    assert list(draining) == [1]
+    assert [row.state for row in arrangement.rows(rows, 0, 5)] == ["draining"]
+    assert rows.reads == 2_001
+    # The lane is another one.
+    arrangement.of("other", rows, Order(sort="age"))
+    assert rows.reads == 4_001
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 200])

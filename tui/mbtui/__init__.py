@@ -21,6 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         # Where it is not a key: in the middle of the imports, or of a report.
         return 130
+    except ImportError as error:
+        from mbframework.errors import MessageBufferError
+
+        if not isinstance(error, MessageBufferError):
+            raise
+        print(f"mbtui: {error}", file=sys.stderr)
+        return 2
 
 
 def _run(arguments: Sequence[str] | None) -> int:

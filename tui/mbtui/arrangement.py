@@ -1,7 +1,8 @@
 """Which rows of a lane's segments are shown, and in which order.
 
 Promises: as they lie in the directory, or the other way round, they cost nothing, however many there are. A filter or
-another order reads the header of every segment once; of very many, it is made anew less often. One thread.
+another order reads the header of every segment once; of very many, they are read anew less often, and neither another
+filter or order nor being interrupted begins from the start. One thread.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SORTS: Mapping[str, Callable[[SegmentRow], float | str]] = {
     "age": lambda row: -1.0 if row.age_s is None else row.age_s,
 }
 _CHUNK = 500
-#: An arrangement that took t seconds is kept for this many times t.
+#: What took t seconds to read is kept for this many times t.
 _KEPT = 10
 
 
@@ -45,9 +46,14 @@ def row_text(row: SegmentRow) -> str:
 class Arrangement:
     """The rows of one table, by their place on the screen."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._key: object = None
-        self._made = self._took = 0.0
+        #: The rows that were read of a lane, from the first on; when that was complete, and the time that it took.
+        self._lane: object = None
+        self._read: list[SegmentRow] = []
+        self._complete: float | None = None
+        self._took = 0.0
         self._order: Sequence[int] = range(0)
         self._places: dict[int, int] | None = None
 
@@ -64,13 +70,29 @@ class Arrangement:
             self._key, self._places = None, None
             self._order = range(count - 1, -1, -1) if order.descending else range(count)
             return self._order
-        now = time.monotonic()
-        if (lane, order) != self._key or now >= self._made + _KEPT * self._took:
-            self._order = arranged(table, order, meanwhile)
+        if lane != self._lane or (self._complete is not None and self._clock() >= self._complete + _KEPT * self._took):
+            self._key, self._lane, self._read, self._complete, self._took = None, lane, [], None, 0.0
+        if self._complete is None:
+            self._read_on(table, meanwhile)
+        if (lane, order) != self._key:
+            began = self._clock()
+            self._order = arranged(self._read, table, order)
             self._places = {index: place for place, index in enumerate(self._order)}
-            self._made, self._took = time.monotonic(), time.monotonic() - now
             self._key = (lane, order)
+            self._took = max(self._took, self._clock() - began)
         return self._order
+
+    def _read_on(self, table: SegmentTable, meanwhile: Callable[[float], object]) -> None:
+        """Read what has not been read. What goes away goes at the front, so that the last one read is found again."""
+        read = self._read
+        start = (0 if (at := table.index_of(read[-1].first)) is None else at + 1) if read else 0
+        while start < len(table):
+            meanwhile(start / len(table))
+            began = self._clock()
+            read += table.rows(start, start + _CHUNK)
+            self._took += self._clock() - began
+            start += _CHUNK
+        self._complete = self._clock()
 
     def place(self, index: int) -> int | None:
         """Where on the screen the row ``index`` of the table stands; None where it is hidden."""
@@ -94,13 +116,11 @@ class Arrangement:
         return [row for index in wanted for row in table.rows(index, index + 1)]
 
 
-def arranged(table: SegmentTable, order: Order, meanwhile: Callable[[float], object] = lambda _: None) -> list[int]:
-    """The rows that the filter leaves, in their order."""
+def arranged(rows: Sequence[SegmentRow], table: SegmentTable, order: Order) -> list[int]:
+    """The places in the table of those rows that the filter leaves, in their order."""
     kept: list[tuple[float | str, int]] = []
     key = SORTS[order.sort]
-    for start in range(0, len(table), _CHUNK):
-        meanwhile(start / len(table))
-        for at, row in enumerate(table.rows(start, start + _CHUNK)):
-            if order.pattern.shows(row_text(row)):
-                kept.append((key(row), start + at))
+    for row in rows:
+        if order.pattern.shows(row_text(row)) and (at := table.index_of(row.first)) is not None:
+            kept.append((key(row), at))
     return [index for _, index in sorted(kept, reverse=order.descending)]

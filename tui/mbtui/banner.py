@@ -11,7 +11,7 @@ from mbframework.monitor import LaneView, View
 from mbtui.figures import age, count, rate, share
 from mbtui.glyphs import Glyphs
 from mbtui.ink import Line, clean, crop, fit, length, opposite, wrap
-from mbtui.lane_words import losses, place, problems, since, state, trouble, verdict
+from mbtui.lane_words import clock_set, losses, place, problems, since, state, trouble, verdict
 
 
 def banner(
@@ -48,6 +48,7 @@ def banner(
         width - sum(len(text) for text, _ in mark) - 2,
         state(lane, glyphs),
         since(lane, now),
+        clock_set(lane),
         ((clean(known.provider), ""),) if known.provider else (),
         ((place(view, lane), "note"),),
         ((beat, "dim"),) if beat and known.heartbeat_age_s is not None else (),

@@ -104,7 +104,7 @@ class DashboardScreen(Screen[None]):
         """Show what was seen, unless the picture is held."""
         for view in sight.views:
             for lane in view.lanes:
-                self._pasts.setdefault((view.directory, lane.name), Past()).add(lane.history)
+                self._pasts.setdefault((view.directory, lane.name), Past()).add(lane.history, view.ahead)
         if self._frozen is not None and self.sight is not None:
             return
         self.sight = sight

@@ -44,6 +44,12 @@ def since(lane: LaneView, now: float) -> Line:
     return ((age(now - known.state_since), "strong"), (f" since {moment(known.state_since, now)}", "dim"))
 
 
+def clock_set(lane: LaneView) -> Line:
+    """That the wall clock was set since the state began: times of day from before do not fit those from after."""
+    by = lane.status.clock_jump_s
+    return ((f"clock set {'ahead' if by > 0 else 'back'} {age(abs(by))}", "warn"),) if by else ()
+
+
 def verdict(lane: LaneView) -> Line:
     """Better or worse?"""
     return ((clean(lane.verdict.text), _VERDICT_INKS.get(lane.verdict.kind, "")),)
@@ -65,15 +71,21 @@ def losses(lane: LaneView, width: int) -> Line:
     """The same behind the dead letters, which are kept, and have not arrived either; in ``width`` cells where there are
     words so short. It is never left out: whatever stands beside it gives way."""
     line = short = loss(lane)
-    for letters in _dead_letters(lane):
-        if length(line := (*letters, ("  ", ""), *short)) <= width:
+    for kept in _dead_letters(lane):
+        if length(line := (*kept, ("  ", ""), *short)) <= width:
             break
     return line
 
 
+def letters(lane: LaneView) -> int:
+    """The dead letters that are kept now; where they cannot be read, all that there ever were."""
+    known = lane.status
+    return known.dead if known.dead_letters is None else known.dead_letters
+
+
 def _dead_letters(lane: LaneView) -> list[Line]:
     """The long words and the short ones; none where there is no dead letter."""
-    number = lane.status.dead
+    number = letters(lane)
     words = (f"dead letter{'' if number == 1 else 's'}", "dead")
     return [((f"{count(number)} {word}", "warn"),) for word in words] if number else []
 

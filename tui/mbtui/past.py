@@ -1,12 +1,14 @@
 """What a lane did lately, as columns of a sparkline.
 
 A monitor remembers the last ten minutes, about a point a second; :class:`Past` keeps an hour of them, in steps of ten
-seconds. Instants are seconds since 1970.
+seconds. Instants are seconds since 1970, as the wall clock counts now: within a boot the past moves along with a clock
+that is set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from mbframework.monitor import Point
 
@@ -14,6 +16,8 @@ from mbframework.monitor import Point
 WINDOWS: tuple[tuple[float, str], ...] = ((60.0, "1m"), (300.0, "5m"), (3600.0, "1h"))
 _STEP_S = 10.0
 _KEPT_S = 3600.0
+#: Two clocks that are read one after the other differ by less.
+_JUMP_S = 0.5
 #: A point stands for the time since the one before it, up to this long.
 _REACH_S = 2.6
 
@@ -64,11 +68,16 @@ class Past:
         #: The mean of each step, how many points it is of, and the one with the most accepted.
         self._steps: dict[int, tuple[Point, int, Point]] = {}
         self._last = float("-inf")
+        #: What is taken from an instant, so that the steps are of a clock that nobody sets.
+        self._ahead = 0.0
 
-    def add(self, points: Iterable[Point]) -> None:
-        """Take over what is new among these points."""
+    def add(self, points: Iterable[Point], ahead: float = 0.0) -> None:
+        """Take over what is new among these points. ``ahead``: of :class:`~mbframework.monitor.View`."""
+        if abs(ahead - self._ahead) >= _JUMP_S:
+            self._ahead = ahead
         newest = self._last
-        for point in points:
+        for given in points:
+            point = replace(given, at=given.at - self._ahead)
             if point.at <= self._last:
                 continue
             newest = max(newest, point.at)
@@ -90,8 +99,11 @@ class Past:
 
     def points(self) -> list[Point]:
         """A point every ten seconds, oldest first."""
-        return [self._steps[step][0] for step in sorted(self._steps)]
+        return [self._now(self._steps[step][0]) for step in sorted(self._steps)]
 
     def peaks(self) -> list[Point]:
         """Of every ten seconds the point at which the most was accepted, oldest first."""
-        return [self._steps[step][2] for step in sorted(self._steps)]
+        return [self._now(self._steps[step][2]) for step in sorted(self._steps)]
+
+    def _now(self, point: Point) -> Point:
+        return replace(point, at=point.at + self._ahead)

@@ -142,7 +142,7 @@ class SegmentScreen(BrowseScreen[Row]):
 
     def action_tail(self) -> None:
         self._go(self._last)
-        self._follows = self._facts is not None and self._facts.state in ("filling", "draining")
+        self._follows = self._facts is not None and self._facts.state in ("filling", "draining", "next")
         self.say("at the tail; it is followed until the cursor is moved" if self._follows else "at the tail")
 
     def action_undelivered(self) -> None:

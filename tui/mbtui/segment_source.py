@@ -27,6 +27,7 @@ from mbframework.spool import layout, segment_header
 from mbframework.spool.index import SegmentIndex
 from mbframework.spool.segment_header import SegmentHeader
 from mbframework.spool.survey import read_head, read_seek
+from mbframework.status import SENDING_STATES, state_of
 from mbtui.pattern import Pattern
 from mbtui.preview import LIMIT
 from mbtui.reading_thread import ReadingThread
@@ -50,7 +51,8 @@ class Facts:
 
     ``ordinal`` counts the messages in front of the segment. Those with ordinals below ``settled`` are settled; the one
     with ordinal ``settled`` + i is as well where bit i of ``scattered`` is set. ``settled`` is -1 where no seek can be
-    read. ``otherwise``: messages of the lane that were settled, and not by delivery.
+    read. ``otherwise``: messages of the lane that were settled, and not by delivery. ``sending``: whether its state is
+    one in which messages go out.
     """
 
     first: int
@@ -62,6 +64,7 @@ class Facts:
     settled: int = -1
     scattered: int = 0
     otherwise: int = 0
+    sending: bool = True
 
     @property
     def messages(self) -> int:
@@ -80,7 +83,7 @@ class Facts:
         if self.undelivered is None and not filling:
             return "drained"
         if self.settled > self.ordinal or (self.settled == self.ordinal and not filling):
-            return "draining"
+            return "draining" if self.sending else "next"
         return "filling" if filling else "sealed"
 
     @property
@@ -185,7 +188,8 @@ class SegmentSource:
             # Pruned, and not yet counted by the sender.
             settled, scattered = head.floor_ordinal, scattered >> head.floor_ordinal - settled
         otherwise = slot.expired + slot.dead + slot.purged
-        return replace(facts, settled=settled, scattered=scattered, otherwise=otherwise)
+        sending = state_of(self._files, self.lane_path) in SENDING_STATES
+        return replace(facts, settled=settled, scattered=scattered, otherwise=otherwise, sending=sending)
 
     def _headless(self, name: str) -> DamagedError:
         return DamagedError(
