@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mbframework.errors import MessageError, MessageTooLarge
 from mbframework.message import NO_TIMESTAMP, pack_headers
 from mbframework.spool.layout import MAX_MESSAGE
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer  # type checkers have it; collections.abc has it from Python 3.12 on
+
     from mbframework.config import Config
 
 #: topic, value, key, header block, timestamp (ns), partition.
 Item: TypeAlias = "tuple[str, bytes | None, bytes | None, bytes | None, int | None, int | None]"
-Data: TypeAlias = "bytes | bytearray | memoryview | str | None"
+Data: TypeAlias = "Buffer | str | None"
 Headers: TypeAlias = "Iterable[tuple[str, Data]] | Mapping[str, Data]"
 
 MAX_TOPIC = 65_535
@@ -70,7 +72,7 @@ def check_topic(topic: object) -> bytes:
 
 
 def check_data(data: object, name: str) -> bytes | None:
-    """A value or key as bytes: bytes-like is copied, text is encoded as UTF-8, None stays None.
+    """A value or key as bytes: bytes-like (a buffer of bytes) is copied, text is encoded as UTF-8, None stays None.
 
     :raises MessageError: anything else.
     """
@@ -83,7 +85,23 @@ def check_data(data: object, name: str) -> bytes | None:
             raise MessageError(f"{name} cannot be encoded as UTF-8: {error.reason}; pass bytes instead") from None
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
-    raise MessageError(f"{name} is {type(data).__name__}; expected bytes, bytearray, memoryview, str or None")
+    return _buffer(data, name)
+
+
+def _buffer(data: Any, name: str) -> bytes:
+    """The bytes of whatever else has them: array.array, mmap, a column of numpy's."""
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise MessageError(f"{name} is {type(data).__name__}; expected bytes-like, str or None") from None
+    with view:
+        if view.itemsize != 1:
+            # Numbers: their bytes are those of this machine, which is hardly meant.
+            raise MessageError(
+                f"{name} is {type(data).__name__} with items of {view.itemsize} bytes; expected items of one byte, str "
+                "or None: memoryview(…).cast('B') gives the bytes"
+            )
+        return bytes(view)
 
 
 def check_headers(headers: object) -> bytes | None:

@@ -5,7 +5,8 @@ Promises
 - Both write the same bytes, give the same answers and raise the same errors. What is not plain (headers, a full
   segment, a message of a strange type) the extension leaves to the code in Python, before anything has changed.
 - The environment variable ``MBFRAMEWORK_EXTENSION`` chooses when the package is imported: ``auto`` (default) takes the
-  extension where there is a fitting one, ``off`` does not, ``require`` raises ImportError where there is none.
+  extension where there is a fitting one, ``off`` does not, ``require`` raises ImportError where there is none; so does
+  any other word.
 - :data:`why_plain` says why the path is the plain one; "" where it is not.
 
 The classes below have no content of their own here: with the extension they hold, in C, the attributes that they name,
@@ -20,6 +21,8 @@ import zlib
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from mbframework.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from mbframework import _speedups
 
@@ -28,10 +31,14 @@ VARIABLE: Final = "MBFRAMEWORK_EXTENSION"
 BUILD: Final = 2
 
 
+class ExtensionUnusable(ConfigurationError, ImportError):
+    """``MBFRAMEWORK_EXTENSION`` asks for what is not there. Raised where the package is imported."""
+
+
 def _load(wanted: str) -> tuple[ModuleType | None, str]:
     """The extension, or None and why."""
     if wanted not in ("", "auto", "off", "require"):
-        raise ImportError(f"{VARIABLE}={wanted!r}; expected auto, off or require")
+        raise ExtensionUnusable(f"{VARIABLE}={wanted!r}; expected auto, off or require")
     if wanted == "off":
         return None, f"{VARIABLE}=off"
     why = ""
@@ -44,7 +51,7 @@ def _load(wanted: str) -> tuple[ModuleType | None, str]:
             return found, ""
         why = f"the extension is build {found.BUILD}, and this release needs build {BUILD}"
     if wanted == "require":
-        raise ImportError(f"{VARIABLE}=require, but {why}: install mbframework again, with a C compiler at hand")
+        raise ExtensionUnusable(f"{VARIABLE}=require, but {why}: install mbframework again, with a C compiler at hand")
     return None, why
 
 

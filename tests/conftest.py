@@ -19,7 +19,7 @@ from mbframework.testing.descriptors import open_descriptors
 GRACE_S = 3.0
 
 #: Threads of these names belong to brokers that outlive a test.
-SESSION_THREADS = ("kafka-broker",)
+SESSION_THREADS = ("test-server-keeper",)
 
 pytest_plugins = [
     "tests.http_fixture",

@@ -68,8 +68,8 @@ def clients() -> list[Client]:
         f"linger.ms={linger}, batch.size={size:,}, {at_once:,} at once": confluent_batch(
             TUNED_CONFLUENT | {"linger.ms": linger, "batch.size": size}, at_once=at_once
         )
-        for linger, size, at_once in ((5, 1_000_000, 10_000), (100, 1_000_000, 10_000), (20, 250_000, 10_000),
-                                      (20, 1_000_000, 1_000), (20, 1_000_000, 100_000))
+        for linger, size, at_once in ((5, 1_000_000, 10_000), (20, 1_000_000, 10_000), (100, 250_000, 10_000),
+                                      (100, 1_000_000, 1_000), (100, 1_000_000, 100_000))
     }  # fmt: skip
     aiokafka = {
         f"max_batch_size={size:,}, linger_ms={linger}": aiokafka_batches(max_batch_size=size, linger_ms=linger)
@@ -77,7 +77,7 @@ def clients() -> list[Client]:
     }
     java = {
         f"batch.size={size} linger.ms={linger}": java_performance((f"batch.size={size}", f"linger.ms={linger}"))
-        for size, linger in ((65_536, 20), (262_144, 5), (262_144, 100), (1_000_000, 20))
+        for size, linger in ((65_536, 100), (262_144, 5), (262_144, 20), (1_000_000, 100))
     }
     return [
         Client("baseline-kafka", "kafka-python send()", kafka_send(), {"its own benchmark": kafka_own_benchmark}, 0.1),

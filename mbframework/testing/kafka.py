@@ -115,6 +115,8 @@ class KafkaBroker(Server, Topics):
         :raises BrokerError: it does not come up; the last lines of its log are in the text.
         """
         if self._external is None:
+            if self._process is None and self.answers():
+                raise BrokerError(f"another broker answers at {self.bootstrap} already; end it, or choose another port")
             return super().start(timeout)
         host, _, port = self._external.split(",")[0].rpartition(":")
         if not answers((host, int(port)), timeout):

@@ -23,6 +23,8 @@ _UNASKED = ("CONFWARN", "FATAL", "TXNERR")
 _CERTIFICATE = ("certificate", "hostname mismatch", "ip address mismatch")
 #: In what OpenSSL says; librdkafka passes it on as an error of TLS, or of the connection, as it happens to notice.
 _OPENSSL = "SSL routines"
+#: How librdkafka ends a handshake that nobody answered, which it calls an error of authentication all the same.
+_NO_ANSWER = ("failed: Local: Broker transport failure", "failed: Local: Timed out")
 
 
 class Listener:
@@ -51,6 +53,8 @@ class Listener:
             return
         self.trouble = text = error.str()
         answer = answer_to(error)
+        if error.code() == KafkaError._AUTHENTICATION and any(words in text for words in _NO_ANSWER):
+            return
         if isinstance(answer, Blocked):
             self.refusal = answer
         elif (error.code() == KafkaError._SSL or _OPENSSL in text) and any(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ("topic has 0 bytes of UTF-8; expected 1 to 65,535", {"topic": ""}),
     ("topic has 70002 bytes of UTF-8", {"topic": "é" * 35_001}),
     ("topic cannot be encoded as UTF-8", {"topic": "\udc80"}),
-    ("value is int; expected bytes, bytearray, memoryview, str or None", {"value": 5}),
+    ("value is int; expected bytes-like, str or None", {"value": 5}),
+    ("value is array with items of 8 bytes; expected items of one byte", {"value": array("q", [1])}),
     ("value is list", {"value": [1, 2]}),
     ("value is dict", {"value": {}}),
     ("value cannot be encoded as UTF-8", {"value": "\udc80"}),
@@ -88,10 +90,11 @@ def test_what_is_taken_arrives_as_it_was_given(tmp_path: Path) -> None:
         buffer.pause()
         buffer.write("t", changing, key=memoryview(b"abcdef")[::2], headers={"h": None, "g": "ü"})
         changing[:] = b"after."
-        buffer.write("ü" * 10, None, headers=(pair for pair in [("a", b"1"), ("a", b"2")]), partition=0, timestamp=-1)
-        buffer.write("t", "", key="", headers=[])
+        pairs = [("a", b"1"), ("a", array("b", b"2"))]
+        buffer.write("ü" * 10, None, headers=(pair for pair in pairs), partition=0, timestamp=-1)
+        buffer.write("t", array("B"), key="", headers=[])
         assert buffer.write_many("t", []) == range(4, 4)
-        buffer.write_many("t", iter(["x", None]), keys=(key for key in ("k", None)), partitions=[None, 2])
+        buffer.write_many("t", iter(["x", None]), keys=(key for key in (array("B", b"k"), None)), partitions=[None, 2])
         buffer.resume()
         buffer.flush(5)
     got = [message[1:7] for message in provider.messages]

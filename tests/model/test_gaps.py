@@ -70,7 +70,7 @@ def test_an_interrupt_while_memory_goes_to_disk_doubles_nothing(waiting: int) ->
             def meanwhile(nth: int = nth) -> None:
                 here.meanwhile = lambda: None
                 here.write(*[20] * waiting)
-                with suppress(KeyboardInterrupt), here.between("_append_some", interrupt, nth):
+                with suppress(KeyboardInterrupt), here.between("_append_some", interrupt, nth, within=True):
                     here.sync()
                 here.sync()
 

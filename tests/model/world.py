@@ -402,9 +402,9 @@ class World:
             self.disk.watch = before
 
     @contextmanager
-    def between(self, function: str, act: Callable[[], None], nth: int) -> Iterator[None]:
+    def between(self, function: str, act: Callable[[], None], nth: int, *, within: bool = False) -> Iterator[None]:
         """Inside, ``act`` happens in another thread right in front of the n-th line that this function of the lane
-        comes to, where no lock forbids it."""
+        comes to, where no lock forbids it; ``within``: in the same thread, which no lock stops."""
         left = nth
 
         def line(frame: FrameType, event: str, _: object) -> Any:
@@ -412,7 +412,7 @@ class World:
             left -= event == "line"
             if event == "line" and left == 0 and self.by_hand is not None:
                 sys.settrace(None)
-                if not self.by_hand.busy(only_writes=True):
+                if within or not self.by_hand.busy(only_writes=True):
                     act()
                 sys.settrace(called)
             return line

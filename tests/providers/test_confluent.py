@@ -157,7 +157,8 @@ def test_the_undelivered_are_a_suffix_of_each_domain(answers: list[tuple[int, An
         assert first is None or first in errors
     arrived_anyway = undelivered - set(errors)
     assert outcome.uncertain == bool(arrived_anyway or any(isinstance(e, NotAcknowledged) for e in errors.values()))
-    assert outcome.error is None if not errors else outcome.error.weight == max(e.weight for e in errors.values())
+    weight = None if outcome.error is None else outcome.error.weight
+    assert weight == max((e.weight for e in errors.values()), default=None)
 
 
 @given(st.lists(st.tuples(st.binary(max_size=80), st.integers(-1, 5)), max_size=40), st.integers(1, 5))
@@ -193,6 +194,24 @@ def test_a_storm_of_log_lines_is_one_line(caplog: pytest.LogCaptureFixture) -> N
             for number in range(20):
                 listener.log(logging.ERROR, "%s [%s] %s", "FAIL", "name", f"refused {number}")
     assert [record.levelno for record in caplog.records] == [logging.WARNING] + [logging.DEBUG] * 39
+
+
+@pytest.mark.parametrize(
+    "text,refused",
+    [
+        ("SASL SCRAM-SHA-256 mechanism handshake failed: Local: Broker transport failure: broker's supported", False),
+        ("SASL SCRAM-SHA-256 mechanism handshake failed: Local: Timed out in queue: broker's supported", False),
+        ("SaslAuthenticateRequest failed: Local: Timed out", False),
+        ("SASL SCRAM-SHA-256 mechanism handshake failed: Broker: Unsupported SASL mechanism: broker's", True),
+        ("SASL authentication error: Authentication failed during re-authentication due to invalid", True),
+    ],
+)
+def test_a_handshake_that_nobody_answered_is_no_refusal(text: str, refused: bool) -> None:
+    """librdkafka has one code for both: a broker that goes, or throttles, while we authenticate needs no person."""
+    listener = Listener(logging.getLogger("mbframework.test"), {})
+    listener.error(KafkaError(KafkaError._AUTHENTICATION, text))
+    assert listener.trouble == text
+    assert (listener.refusal is not None) == refused
 
 
 def test_each_report_finds_its_message(kafka_broker: KafkaBroker, kafka_topic: NewTopic) -> None:

@@ -117,7 +117,7 @@ class Site:
         self.faults: list[Fault] = []
         self._run = run
         reader, self._writer = os.pipe()
-        self._reading = threading.Thread(target=self.books.read, args=(reader,), name=f"books-{kind.name}")
+        self._reading = threading.Thread(target=self.books.read, args=(reader,), name=f"books-{kind.name}", daemon=True)
         self._reading.start()
         self.members: list[Member] = []
         self._last: subprocess.Popen[bytes]
@@ -215,7 +215,9 @@ class Site:
         if self._writer >= 0:
             os.close(self._writer)
             self._writer = -1
-            self._reading.join()
+            self._reading.join(PATIENCE_S)
+            if self._reading.is_alive():
+                self._run.breach(f"a child of {self.kind.name} has not ended; the log ends: {self.last_words()}")
 
     def last_words(self) -> str:
         """The end of the log."""
