@@ -73,6 +73,8 @@ def run(settings: Settings, directory: str) -> Report:
     fates |= {"write()": _suffer(OURS, settings, size, directory)}
     times: dict[str, list[float]] = {each.name: [] for each in chosen}
     with ExitStack() as stack:
+        # Ours, and removed by us: a worker may be killed in the middle.
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="mb-bench-", dir=directory))
         ways, why_plain = workers(stack)
         ours = {f"write(), {path}": (way, Case("spool")) for path, way in ways.items()}
         ours["os.write() to a file"] = (ways[PLAIN], Case("file"))

@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from mbframework import speedups
@@ -86,6 +87,8 @@ def run(settings: Settings, directory: str) -> Report:
     size = parse_size(settings.value)
     report = Report("write")
     with ExitStack() as stack:
+        # Ours, and removed by us: a worker may be killed in the middle.
+        directory = stack.enter_context(TemporaryDirectory(prefix="mb-bench-", dir=directory))
         ways, why_plain = workers(stack)
         chosen = [
             row for row in ROWS if row.path in ways and (settings.only in row.name or row in (_BASE, _BASE_C))

@@ -176,17 +176,24 @@ def test_wrong_topics_and_partitions_are_rejected_alone(
 def test_a_topic_that_is_kafkas_own_is_refused_for_its_messages_alone(
     provider: Provider, kafka_broker: KafkaBroker, kafka_topic: NewTopic
 ) -> None:
-    """The broker alone says so, to each record batch."""
+    """The broker alone says so, to each record batch. What the client gave up with it may arrive twice."""
     topic = kafka_topic()
     values = [b"%d" % i for i in range(12)]
-    with pytest.raises(SendFailed) as caught:
-        provider.send(make_batch([topic, "__consumer_offsets", topic] * 4, values))
-    assert sorted(caught.value.rejected) == [1, 4, 7, 10]
+    deadline = time.monotonic() + 20
+    while True:
+        with pytest.raises(SendFailed) as caught:
+            provider.send(make_batch([topic, "__consumer_offsets", topic] * 4, values))
+        if caught.value.rejected:
+            break
+        # A broker that is busy with making the topic.
+        assert time.monotonic() < deadline, str(caught.value)
+        time.sleep(0.05)  # the engine's retry wait
+    assert sorted(caught.value.rejected) == [1, 4, 7, 10], str(caught.value)
     assert "__consumer_offsets" in caught.value.rejected[4]
     assert caught.value.undelivered == ()
     provider.send(make_batch(topic, [b"after"]))
     kept = [value for i, value in enumerate(values) if i % 3 != 1]
-    assert [r.value for r in kafka_broker.read_all(topic)] == [*kept, b"after"]
+    assert list(dict.fromkeys(r.value for r in kafka_broker.read_all(topic))) == [*kept, b"after"]
 
 
 def test_a_grown_topic_is_noticed(provider: Provider, kafka_broker: KafkaBroker, kafka_topic: NewTopic) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -32,8 +33,8 @@ class Rows:
         return found
 
     def index_of(self, sequence: int) -> int | None:
-        below = [at for at, row in enumerate(self.table) if row.first <= sequence]
-        return below[-1] if below else None
+        place = bisect.bisect_right(self.table, sequence, key=lambda row: row.first)
+        return place - 1 if place else None
 
 
 def segments(count: int = 23, *, done: float = 0.611) -> Rows:

@@ -140,10 +140,10 @@ def test_what_is_delivered_is_marked_and_the_next_is_found(tmp_path: Path) -> No
             assert on.sequence == 11
             facts = on.screen._facts
             assert facts is not None
-            assert (facts.state, facts.delivered, facts.undelivered) == ("draining", 11, 11)
+            assert (facts.state, facts.delivered, facts.undelivered) == ("next", 11, 11)
             marks = [facts.mark(sequence) for sequence in range(1, 41)]
             assert marks == ["delivered"] * 10 + ["next"] + ["pending"] * 4 + ["delivered"] + ["pending"] * 24
-            assert "▲ DRAINING" in on.stage.lines[0]
+            assert "△ NEXT" in on.stage.lines[0]
             assert "delivered 27.5%" in on.stage.lines[1]
             rows = {int(line.split()[2]): line for line in on.stage.lines[4:20]}
             assert [rows[at].split()[:2] for at in (10, 11, 12, 16)] == [
@@ -349,7 +349,7 @@ def test_a_segment_that_goes_away(tmp_path: Path) -> None:
             await on.arrived()
             await on.stage.until_shown("it is not there any more")
             shutil.move(tmp_path / "away", lane)
-            await on.stage.until(lambda: "▲ DRAINING" in on.stage.text, "its return")
+            await on.stage.until(lambda: "△ NEXT" in on.stage.text, "its return")
             await on.arrived()
             await on.stage.until_shown('"id": 999')
 
