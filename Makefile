@@ -49,7 +49,7 @@ torture: $(VENV)/.developed kafka asan
 	@$(BIN)/python -m tests.torture.kills --kills 300 --broker-kills 30 --seed $(or $(SEED),1)
 	@$(BIN)/python -m tests.torture.parts
 	@$(BIN)/python -m tests.torture.brokers --seed $(or $(SEED),1)
-	@$(BIN)/python -m tests.torture.soak --weeks 4 --messages 3000000
+	@$(BIN)/python -m tests.torture.soak --weeks 4 --messages 3000000 --seed $(or $(SEED),1)
 	@$(BIN)/python -m tests.torture.scale
 
 asan: $(VENV)/.developed

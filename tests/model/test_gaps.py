@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.model.world import World
+from tests.model.explore import Explorer
+from tests.model.world import LARGE, World
 
 
 @contextmanager
@@ -54,6 +55,21 @@ def test_back_in_live_the_last_segment_is_given_back() -> None:
         assert here.engine.lane.spool.segments == []
 
 
+def test_a_segment_tells_where_the_one_in_front_ends() -> None:
+    """Not where it begins itself: what went past the disk lies between."""
+    with world() as here:
+        here.write(20, 20)
+        here.send(3)
+        assert here.engine.lane.live
+        here.write(20, 20)
+        here.send(1)
+        here.broker.fail_next()
+        here.write(20)
+        here.send(1)
+        header = here.engine.lane.spool.segments[-1].header
+        assert (header.first, header.previous_end, header.ordinal) == (5, 3, 2)
+
+
 @pytest.mark.parametrize("waiting", [0, 3])
 def test_an_interrupt_while_memory_goes_to_disk_doubles_nothing(waiting: int) -> None:
     """Ctrl-C comes at any line of the program's thread; what it asked for it asks for again."""
@@ -90,3 +106,21 @@ def test_what_lingers_and_finds_no_room_comes_back_as_it_was() -> None:
         assert here.known.returned == {1, 2, 3}
         here.disk.room = 1 << 40
         here.open()
+
+
+def test_what_a_kill_left_of_the_seek_is_on_the_device_before_a_segment_goes() -> None:
+    """A position that was stored and never synced is read again, and believed; then the power goes."""
+    here = World.begin(1, mode="always")
+    here.open()
+    here.write(*[LARGE] * 6)
+    here.keep_house()
+    here.sync()
+    here.send(4)
+    here.replaced(None)
+    explorer = Explorer(mixtures=range(0), patterns=("nothing", "names"))
+
+    def goes_on(world: World) -> None:
+        world.open()
+        world.keep_house(0.3)
+
+    explorer.run(here, goes_on)
