@@ -133,7 +133,7 @@ def test_a_segment_that_is_being_filled(tmp_path: Path) -> None:
         buffer.write_many("t", [padded(number, 100) for number in range(1000)])
         lane = monitor.look().lanes[0]
         rows = lane.segments.rows(0, 99)
-        assert [row.state for row in rows] == ["draining", *["sealed"] * (len(rows) - 2), "filling"]
+        assert [row.state for row in rows] == ["next", *["sealed"] * (len(rows) - 2), "filling"]
         assert sum(row.left or 0 for row in rows) == 1020 == lane.status.resident
         monitor.close()
 
