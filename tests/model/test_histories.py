@@ -104,7 +104,7 @@ class Histories(RuleBasedStateMachine):
             world.open()
         except Killed:
             world.replaced(again)
-        except OSError:
+        except (OSError, DirectoryError):
             assert world.disk.failures
         world.disk.watch = lambda call: None
 

@@ -30,7 +30,7 @@ def test_tidy():
     thread.start()
 
 def test_broker_thread_may_stay():
-    threading.Thread(target=threading.Event().wait, name="kafka-broker-1", daemon=True).start()
+    threading.Thread(target=threading.Event().wait, name="test-server-keeper-1", daemon=True).start()
 
 @pytest.mark.skipif(True, reason="no Kafka here")
 def test_needs_kafka(): ...

@@ -30,10 +30,12 @@ def test_the_list_shows_what_works_and_what_does_not(install: Install) -> None:
     assert "nothing_of_that_name" in lines["broken"]
 
 
-def test_json_is_an_array_with_every_option(install: Install) -> None:
+def test_json_has_every_option(install: Install) -> None:
     install("a-queue", GOOD, providers="queue")
     install("a-broken-one", "1 / 0", providers="broken")
-    found = {one["name"]: one for one in json.loads(run("--json").stdout)}
+    printed = json.loads(run("--json").stdout)
+    assert printed["schema"] == 1
+    found = {one["name"]: one for one in printed["providers"]}
     assert found["broken"]["status"] == "unusable"
     assert "ZeroDivisionError" in found["broken"]["error"]
     queue = found["queue"]
@@ -72,7 +74,8 @@ def test_check_asks_the_provider_and_masks_secrets(install: Install, ok: bool, w
     assert result.exit_code == status
     assert result.stdout == f"{word}  queue://u:***@h  hello ***\n    path: \\x1b[2J\n"
     found = json.loads(run("--json", "--check", "queue://u:hunter2@h").stdout)
-    assert found == {"provider": "queue://u:***@h", "ok": ok, "detail": "hello ***", "facts": {"path": "\x1b[2J"}}
+    facts = {"path": "\x1b[2J"}
+    assert found == {"schema": 1, "provider": "queue://u:***@h", "ok": ok, "detail": "hello ***", "facts": facts}
 
 
 def test_a_check_that_raises_is_an_answer_and_a_wrong_url_an_error(install: Install) -> None:
