@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from mbframework import DirectoryError
 from tests.faulty_files import Killed
 from tests.model import acts
 from tests.model.acts import Act
