@@ -54,9 +54,13 @@ class Flight:
         return [index for index, mark in enumerate(self.marks) if not mark]
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The messages at ``indices`` as the provider sees them."""
+        """The messages at ``indices`` as the provider sees them.
+
+        Its position is in front of whatever is open behind the last of them: who stores it must not believe to have
+        more.
+        """
         run = self.run
-        position = Position(self.end, run.run)
+        position = Position(run.first + self._open_behind(indices[-1] if len(indices) else -1), run.run)
         if len(indices) == len(run):
             return Batch(
                 sequences=range(run.first, run.end),
@@ -80,6 +84,11 @@ class Flight:
             accepted=[run.accepted[index] for index in indices],
             position=position,
         )
+
+    def _open_behind(self, index: int) -> int:
+        """The first index behind this one that is not settled; one past the last where there is none."""
+        marks = self.marks
+        return next((each for each in range(index + 1, len(marks)) if not marks[each]), len(marks))
 
     def domain(self, index: int) -> tuple[str, int, bytes | None]:
         """What the core knows of the ordering domain of a message: topic and partition, else topic and key."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbframework.flight import Flight
-from mbframework.message import NO_PARTITION, NO_TIMESTAMP
+from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Position
 from mbframework.spool.reader import Run
 
 blobs = st.none() | st.binary(max_size=9)
@@ -46,5 +46,9 @@ def test_what_is_settled_stays_settled_and_the_rest_is_the_batch(
         batch = flight.batch(flight.remaining())
         assert list(batch.sequences) == [7 + i for i in left]
         assert list(zip(batch.keys, batch.values, batch.header_blocks, strict=True)) == [rows[i] for i in left]
+        for most in range(1, len(left) + 1):
+            # A portion's position leaves nothing behind that is still to be sent.
+            behind = left[most:] or [len(rows)]
+            assert flight.batch(flight.remaining()[:most]).position == Position(7 + behind[0], b"R" * 16)
         parts = [part for i in left for part in rows[i] if part is not None]
         assert batch.size_in_bytes() == sum(map(len, parts)) + len("orders") * len(left)
