@@ -162,7 +162,10 @@ class Adoption:
         if name == self._own or not self._names.fullmatch(name):
             return False
         try:
-            if has_writer(self._files, path) or pause.read(self._files, path) is not None:
+            # A fork would copy the lock that is taken for a moment to see whether it is free.
+            with CREATING:
+                written = has_writer(self._files, path)
+            if written or pause.read(self._files, path) is not None:
                 return False
             return unfinished(self._files, path)
         except OSError:

@@ -221,7 +221,12 @@ class Ledger:
             if account != "pruned":
                 # Only a floor of the writer's outlives this ledger.
                 self._held = 0
-            self._floors.append(_Floor(sequence, ordinal, account, extra))
+            last = self._floors[-1] if self._floors else None
+            if last is not None and last.account == account and not extra and sequence >= last.sequence:
+                # As many as there are, the highest tells all of them.
+                last.sequence, last.ordinal = sequence, max(ordinal, last.ordinal)
+            else:
+                self._floors.append(_Floor(sequence, ordinal, account, extra))
             if self.flight is None:
                 self._apply_floors()
                 self._publish()

@@ -235,7 +235,8 @@ class _LaneRepair:
                     self._unsure = self._unsure or reached
                 first_of_all = not reached
                 missing = header.ordinal - ordinal
-                if not first_of_all and missing > 0 and (unread or header.previous_end > reached):
+                # A header that was found out of others says nothing of what was in front of it, but its ordinal does.
+                if not first_of_all and missing > 0 and (unread or found is None or header.previous_end > reached):
                     self._lose(reached, header.first, missing, "missing")
                 unread = False
                 if after is not None:

@@ -286,6 +286,9 @@ class DrainedLane:
         self._hub = hub
         self._config = config
         self._lock = lock
+        self._ending = threading.Lock()
+        #: close() did not wait for the sender.
+        self._abandoned = False
         self.name = name
         self.path = directory.lane_path(name)
         known = glance(files, self.path)
@@ -323,7 +326,7 @@ class DrainedLane:
             ),
             outlet=self.outlet, lane=None, events=self.events, known_run=Runs(files, self.path).knows,
             destination=lambda: self._fingerprint, bind=lambda _fingerprint: None, intake=lambda: 0.0,
-            notify=lambda: self.reporter.notify(), barred=directory.barred,
+            notify=lambda: self.reporter.notify(), barred=directory.barred, ended=self._sender_ended,
             paused=pause.read(files, self.path) is not None,
         )  # fmt: skip
         mode = config.status_file_mode
@@ -442,7 +445,10 @@ class DrainedLane:
     def close(self, timeout: float) -> None:
         """Stop sending, give the batch in hand ``timeout`` seconds, let go."""
         self.sender.stop()
-        finished = self.sender.finished.wait(max(timeout, 1.0))
+        self.sender.finished.wait(max(timeout, 1.0))
+        with self._ending:
+            finished = self.sender.finished.is_set()
+            self._abandoned = not finished
         if finished:
             self.sender.thread.join(1.0)
             self.outlet.dead.close()
@@ -457,6 +463,15 @@ class DrainedLane:
         self.reporter.report(closed=True)
         self.ledger.close()
         if finished:
+            self._lock.release()
+
+    def _sender_ended(self) -> None:
+        """The end of the sender's thread, which calls this: where nobody waited for it, it lets go of what it held."""
+        with self._ending:
+            abandoned = self._abandoned
+        if abandoned:
+            self.outlet.dead.close()
+            self.outlet.close()
             self._lock.release()
 
     def forget(self) -> None:

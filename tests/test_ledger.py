@@ -471,3 +471,17 @@ def test_a_watcher_hears_why_and_when_it_is_over(tmp_path: Path) -> None:
     ledger.close()
     ledger.close()
     assert listener.ended == 1
+
+
+def test_floors_that_wait_are_one(tmp_path: Path) -> None:
+    """A provider that is away for a week must not cost memory for each segment that is pruned meanwhile."""
+    files = FaultyFiles()
+    ledger = Ledger.open(files, str(tmp_path), fresh(), 0, exists=False)
+    with ledger.lock:
+        assert ledger.begin(Flight(run_of(1, 10), in_memory=False))
+        for ordinal in range(20, 2000, 10):
+            assert ledger.apply_floor(ordinal + 1, ordinal)
+        assert ledger.outlook() == {"pruned": 1980, "spooled": 1980}
+        assert len(ledger._floors) == 1
+    ledger.close()
+    files.bury()

@@ -18,6 +18,7 @@ from mbframework.directory import prepare
 from mbframework.files import Files
 from mbframework.lockfile import is_held
 from mbframework.plugins.source import resolve
+from mbframework.provider import Context
 from tests.engine.rig import FAST, eventually, in_state, program
 
 #: Writes, sends nothing, and waits to be killed.
@@ -159,3 +160,31 @@ def test_who_cannot_send_for_others_does_not_try(tmp_path: Path, given: str) -> 
         assert engine.adoption is None
         buffer.write("t", "0")
         buffer.flush(10)
+
+
+def test_a_lane_whose_provider_hung_is_free_when_it_returns(tmp_path: Path) -> None:
+    directory, arrivals, go, hangs = tmp_path / "b", FakeProvider(), threading.Event(), threading.Event()
+
+    class Hanging(FakeProvider):
+        def open(self, context: Context) -> None:
+            if not go.is_set():
+                hangs.set()
+                go.wait()
+            super().open(context)
+
+    def make(context: Context) -> FakeProvider:
+        return Hanging(arrivals.broker) if context.lane == "main-2" else FakeProvider()
+
+    lock = str(directory / "main-2" / "sender.lock")
+    with MessageBuffer(directory, make, **FAST | {"adopt_after": 0.1, "close_timeout": 0.1}) as buffer:
+        leave(directory, 100, "main-2")
+        assert hangs.wait(20)
+        in_state(buffer, "live")
+        adoption = buffer._engine.adoption  # type: ignore[union-attr]
+        assert adoption is not None
+        eventually(lambda: not adoption.senders(), "that it is given up")
+        # The thread in the provider still has it: nobody else may send.
+        assert is_held(Files(), lock)
+        go.set()
+        eventually(lambda: len(arrivals.messages) == 100, "the other one's messages")
+        eventually(lambda: not is_held(Files(), lock), "a free lane")
