@@ -196,6 +196,8 @@ class Outlet:
     def skip_to(self, sequence: int) -> int:
         """The provider holds everything below ``sequence`` already; how many messages that settles."""
         total = 0
+        # After a fork the provider is opened anew in the middle of a batch: what is settled of it is remembered.
+        self.abandon()
         while True:
             with self.ledger.lock:
                 position = self.ledger.next

@@ -131,10 +131,7 @@ class Shutdown:
         if not sender.thread.is_alive():
             return True
         left = max(_STOP_GRACE, (deadline - engine.files.boot_ns()) / 1e9)
-        sender.finished.wait(left)
-        with self._ending:
-            self._abandoned = not sender.finished.is_set()
-        if not self._abandoned:
+        if sender.finished.wait(left):
             # It touches nothing here any more; its provider may want a moment to disconnect.
             sender.thread.join(_STOP_GRACE)
             return True
@@ -227,8 +224,24 @@ class Shutdown:
         if engine.ledger is not None:
             self._attempt(engine.ledger.close)
         engine.writer_lock.release()
-        if engine.sender_lock is not None and not stuck:
-            engine.sender_lock.release()
+        self._release_sender(stuck)
+
+    def _release_sender(self, stuck: bool) -> None:
+        """At the very end, since whoever gets the lock goes on at the seek that was stored last."""
+        engine = self._engine
+        sender, outlet = engine.sender, engine.outlet
+        if engine.sender_lock is None:
+            return
+        with self._ending:
+            self._abandoned = stuck and sender is not None and not sender.finished.is_set()
+            abandoned = self._abandoned
+        if abandoned:
+            return
+        if stuck and outlet is not None:
+            # It has returned meanwhile.
+            self._attempt(outlet.dead.close)
+            outlet.close()
+        engine.sender_lock.release()
 
     def _sync_all(self) -> None:
         engine = self._engine

@@ -445,10 +445,7 @@ class DrainedLane:
     def close(self, timeout: float) -> None:
         """Stop sending, give the batch in hand ``timeout`` seconds, let go."""
         self.sender.stop()
-        self.sender.finished.wait(max(timeout, 1.0))
-        with self._ending:
-            finished = self.sender.finished.is_set()
-            self._abandoned = not finished
+        finished = self.sender.finished.wait(max(timeout, 1.0))
         if finished:
             self.sender.thread.join(1.0)
             self.outlet.dead.close()
@@ -462,7 +459,14 @@ class DrainedLane:
         self.reporter.stop(5.0)
         self.reporter.report(closed=True)
         self.ledger.close()
-        if finished:
+        # Only now, since whoever gets the lock goes on at the seek that was stored last.
+        with self._ending:
+            returned = self.sender.finished.is_set()
+            self._abandoned = not returned
+        if returned and not finished:
+            self.outlet.dead.close()
+            self.outlet.close()
+        if returned:
             self._lock.release()
 
     def _sender_ended(self) -> None:

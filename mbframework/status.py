@@ -183,10 +183,9 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
         told = ((layout.WRITER_STATUS_FILE, writer_trouble), (layout.SENDER_STATUS_FILE, sender_trouble))
         problems.extend(f"lane {name}: {file} cannot be read: {trouble}" for file, trouble in told if trouble)
     writer_age, sender_age = _age(files, writer), _age(files, sender)
-    state = _state(files, path, writer, writer_age, sender, sender_age)
+    state, teller = _state(files, path, writer, writer_age, sender, sender_age)
     accounts = accounts_of(known, running=state != "dead")
     trouble = _dictionary(sender.get("trouble"))
-    teller = sender if state == sender.get("state") != writer.get("state") else writer
     since, told_since = _instant(files, teller, teller, "since"), _number(teller.get("since"))
     slot = known.seek
     ages = [age for age in (writer_age, sender_age) if age is not None]
@@ -302,7 +301,7 @@ def state_of(files: Files, path: str) -> str:
         read_narration(files, os.path.join(path, file))
         for file in (layout.WRITER_STATUS_FILE, layout.SENDER_STATUS_FILE)
     )
-    return _state(files, path, writer, _age(files, writer), sender, _age(files, sender))
+    return _state(files, path, writer, _age(files, writer), sender, _age(files, sender))[0]
 
 
 def _state(
@@ -312,18 +311,19 @@ def _state(
     writer_age: float | None,
     sender: dict[str, Any],
     sender_age: float | None,
-) -> str:
+) -> tuple[str, dict[str, Any]]:
+    """The state, and whose word it is."""
     fresh_writer = _speaks(files, writer, writer_age, os.path.join(path, layout.WRITER_LOCK_FILE))
     fresh_sender = _speaks(files, sender, sender_age, os.path.join(path, layout.SENDER_LOCK_FILE))
     told = _text(writer.get("state"))
     if fresh_writer and told in STATES:
         if told == "buffering" and not writer.get("sends") and fresh_sender:
-            return _text(sender.get("state")) if sender.get("state") in STATES else told
-        return told
+            return (_text(sender.get("state")), sender) if sender.get("state") in STATES else (told, writer)
+        return told, writer
     if fresh_sender and sender.get("state") in STATES:
-        return _text(sender.get("state"))
+        return _text(sender.get("state")), sender
     held = any(is_held(files, os.path.join(path, name)) for name in (layout.WRITER_LOCK_FILE, layout.SENDER_LOCK_FILE))
-    return "stale" if held else "dead"
+    return "stale" if held else "dead", writer
 
 
 def _speaks(files: Files, narration: dict[str, Any], age: float | None, lock: str) -> bool:

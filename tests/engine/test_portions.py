@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mbframework_fake.provider import FakeProvider
 
-from mbframework import MessageBuffer
-from tests.engine.rig import FAST, at_rest, numbers
+from mbframework import Batch, MessageBuffer, SendFailed
+from tests.engine.rig import FAST, at_rest, eventually, numbers
 
 
 def test_portions_do_not_hide_each_other_from_a_provider_that_keeps_the_position(tmp_path: Path) -> None:
@@ -56,3 +56,31 @@ def test_a_kill_between_two_portions_costs_nothing(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "o.db")) as database:
         values = [int(value) for (value,) in database.execute("SELECT value FROM messages ORDER BY rowid")]
     assert values == list(range(1000))
+
+
+def test_a_provider_that_is_opened_anew_in_the_middle_of_a_batch_tells_what_it_has(tmp_path: Path) -> None:
+    """As after a fork: the batch arrived, its answer did not, and the next attempt begins with a new connection."""
+
+    class Doubtful(FakeProvider):
+        fork_safe = False
+        answered = False
+
+        def send(self, batch: Batch) -> None:
+            super().send(batch)
+            if not self.answered:
+                self.answered = True
+                raise SendFailed("no answer", uncertain=True)
+
+    provider = Doubtful(keep_position=True)
+    with MessageBuffer(
+        tmp_path / "b", provider, mode="always", **FAST | {"retry_wait": 1.0, "retry_wait_max": 1.0}
+    ) as b:
+        b.write_many("t", [b"%d" % number for number in range(100)])
+        eventually(lambda: b.status().failures, "the failure")
+        sender = b._engine.sender  # type: ignore[union-attr]
+        assert sender is not None
+        sender.hold(1.0)
+        sender.let_go()
+        b.flush(10)
+        assert numbers(provider.messages) == list(range(100))
+        assert at_rest(b) == at_rest(b) | {"delivered": 100, "lost": 0}
