@@ -65,7 +65,11 @@ def _open(files: Files) -> Iterator[Found]:
             # It has ended, or is somebody else's.
             continue
         for name in names:
-            target = os.path.realpath(os.path.join(descriptors, name))
+            try:
+                target = os.path.realpath(os.path.join(descriptors, name))
+            except OSError:
+                # Closed at this moment.
+                continue
             if os.path.basename(target) == layout.WRITER_LOCK_FILE:
                 path = os.path.dirname(os.path.dirname(target))
                 if _is_buffer(path):
