@@ -219,7 +219,7 @@ class Engine:
             events=self.sender_events, known_run=self.runs.knows,
             destination=lambda: lane.head.slot.destination, bind=self._bind,
             intake=lambda: self.reporter.intake(), notify=lambda: self.reporter.notify(),
-            barred=self.directory.barred, ended=self.shutdown.sender_ended,
+            barred=self.directory.barred, ended=self.shutdown.parting.ended,
             paused=pause.read(files, self.path) is not None,
         )  # fmt: skip
 

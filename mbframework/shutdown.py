@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from mbframework.admission import MEMORY_ONLY
 from mbframework.errors import FlushTimeout, SenderStuck, Undelivered
 from mbframework.message import Message
+from mbframework.parting import Parting
 from mbframework.spool import head
 from mbframework.spool.prepared import NoSpace
 
@@ -40,9 +41,8 @@ class Shutdown:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._running = threading.RLock()
-        self._ending = threading.Lock()
-        #: It has given up on the sender, whose thread lets go of what it holds itself.
-        self._abandoned = False
+        #: Its end is what the sender's thread calls last.
+        self.parting = Parting(self._let_go_of_sender)
         self.begun = False
         self.done = False
 
@@ -89,16 +89,6 @@ class Shutdown:
                     f"the provider's send() has not returned within {timeout:g} s; what it holds is on disk and will "
                     "be sent again"
                 )
-
-    def sender_ended(self) -> None:
-        """The end of a sender's thread, which calls this: where nobody waited for it, it lets go of what it held."""
-        with self._ending:
-            abandoned = self._abandoned
-        engine = self._engine
-        if abandoned and engine.outlet is not None and engine.sender_lock is not None:
-            engine.outlet.dead.close()
-            engine.outlet.close()
-            engine.sender_lock.release()
 
     def _accept_nested(self) -> None:
         """Give the housekeeper a moment to accept what handlers and finalisers wrote."""
@@ -224,24 +214,15 @@ class Shutdown:
         if engine.ledger is not None:
             self._attempt(engine.ledger.close)
         engine.writer_lock.release()
-        self._release_sender(stuck)
+        self.parting.closed(engine.sender.finished if engine.sender is not None and stuck else None)
 
-    def _release_sender(self, stuck: bool) -> None:
-        """At the very end, since whoever gets the lock goes on at the seek that was stored last."""
+    def _let_go_of_sender(self) -> None:
         engine = self._engine
-        sender, outlet = engine.sender, engine.outlet
-        if engine.sender_lock is None:
-            return
-        with self._ending:
-            self._abandoned = stuck and sender is not None and not sender.finished.is_set()
-            abandoned = self._abandoned
-        if abandoned:
-            return
-        if stuck and outlet is not None:
-            # It has returned meanwhile.
-            self._attempt(outlet.dead.close)
-            outlet.close()
-        engine.sender_lock.release()
+        if engine.outlet is not None:
+            self._attempt(engine.outlet.dead.close)
+            engine.outlet.close()
+        if engine.sender_lock is not None:
+            engine.sender_lock.release()
 
     def _sync_all(self) -> None:
         engine = self._engine

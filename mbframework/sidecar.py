@@ -40,6 +40,7 @@ from mbframework.mending import mend, unfinished
 from mbframework.narrator import heartbeat_section, sending_section, sent
 from mbframework.observers import ObserverHub
 from mbframework.outlet import Outlet
+from mbframework.parting import Parting
 from mbframework.plugins.source import ProviderSource, resolve_url
 from mbframework.provider import Context
 from mbframework.reporter import Reporter
@@ -286,9 +287,7 @@ class DrainedLane:
         self._hub = hub
         self._config = config
         self._lock = lock
-        self._ending = threading.Lock()
-        #: close() did not wait for the sender.
-        self._abandoned = False
+        self._parting = Parting(self._let_go)
         self.name = name
         self.path = directory.lane_path(name)
         known = glance(files, self.path)
@@ -326,7 +325,7 @@ class DrainedLane:
             ),
             outlet=self.outlet, lane=None, events=self.events, known_run=Runs(files, self.path).knows,
             destination=lambda: self._fingerprint, bind=lambda _fingerprint: None, intake=lambda: 0.0,
-            notify=lambda: self.reporter.notify(), barred=directory.barred, ended=self._sender_ended,
+            notify=lambda: self.reporter.notify(), barred=directory.barred, ended=self._parting.ended,
             paused=pause.read(files, self.path) is not None,
         )  # fmt: skip
         mode = config.status_file_mode
@@ -448,8 +447,6 @@ class DrainedLane:
         finished = self.sender.finished.wait(max(timeout, 1.0))
         if finished:
             self.sender.thread.join(1.0)
-            self.outlet.dead.close()
-            self.outlet.close()
         else:
             with self.ledger.lock:
                 self.outlet.epoch += 1
@@ -459,24 +456,12 @@ class DrainedLane:
         self.reporter.stop(5.0)
         self.reporter.report(closed=True)
         self.ledger.close()
-        # Only now, since whoever gets the lock goes on at the seek that was stored last.
-        with self._ending:
-            returned = self.sender.finished.is_set()
-            self._abandoned = not returned
-        if returned and not finished:
-            self.outlet.dead.close()
-            self.outlet.close()
-        if returned:
-            self._lock.release()
+        self._parting.closed(self.sender.finished)
 
-    def _sender_ended(self) -> None:
-        """The end of the sender's thread, which calls this: where nobody waited for it, it lets go of what it held."""
-        with self._ending:
-            abandoned = self._abandoned
-        if abandoned:
-            self.outlet.dead.close()
-            self.outlet.close()
-            self._lock.release()
+    def _let_go(self) -> None:
+        self.outlet.dead.close()
+        self.outlet.close()
+        self._lock.release()
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's files."""
