@@ -77,7 +77,7 @@ class Bundle(Sequence[Item]):
         #: Bytes of values, keys and headers of the first n messages, by n; made when it is needed.
         self._sums: list[int] = []
         own = len(raw_topic)
-        lengths = [_lengths(column) for column in (self._values, self._keys, self._blocks) if column is not None]
+        lengths = self._lengths()
         self.size = own * count + sum(map(sum, lengths))
         if own + sum(max(each, default=0) for each in lengths) > limit:
             # Perhaps: the longest of each column need not be in one message.
@@ -103,6 +103,10 @@ class Bundle(Sequence[Item]):
             return list(self)[index]
         return next(islice(self, range(len(self))[index], None))
 
+    def _lengths(self) -> list[list[int]]:
+        """Bytes of each value, key and header block, by the columns that there are."""
+        return [_lengths(column) for column in (self._values, self._keys, self._blocks) if column is not None]
+
     def fitting(self, start: int, most: int, max_bytes: int, overhead: int) -> int:
         """How many messages from index ``start`` on go into one frame: at least one, at most ``most``, and as long as
         they have no more than ``max_bytes``, with ``overhead`` and the topic's letters for each."""
@@ -110,8 +114,7 @@ class Bundle(Sequence[Item]):
         if left <= most and self.size + (each - len(self.raw_topic)) * len(self) <= max_bytes:
             return left
         if not self._sums:
-            lengths = [_lengths(column) for column in (self._values, self._keys, self._blocks) if column is not None]
-            self._sums = list(accumulate(_together(lengths), initial=0))
+            self._sums = list(accumulate(_together(self._lengths()), initial=0))
         sums = self._sums
 
         def weight(end: int) -> int:

@@ -11,24 +11,13 @@ from dataclasses import dataclass, field
 from mbframework.errors import UnsupportedFormat
 from mbframework.speedups import compiled
 from mbframework.spool.frame import next_offset, plain_decode_body, read_body, read_header
+from mbframework.spool.stretch import Stretch
 
 
 @dataclass(slots=True)
-class Several:
-    """The messages, one list a field; see :class:`~mbframework.spool.frame.Columns`.
+class Several(Stretch):
+    """The messages. ``moments`` and ``counts``: when each frame was accepted (boot-time ns), and how many it has."""
 
-    ``moments`` and ``counts``: when each frame was accepted (boot-time ns), and how many messages it has. ``size``:
-    bytes of the frames without padding. ``offset``: of the frame behind them.
-    """
-
-    offset: int
-    size: int = 0
-    topics: list[str] = field(default_factory=list)
-    keys: list[bytes | None] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
-    header_blocks: list[bytes | None] = field(default_factory=list)
-    timestamps: list[int] = field(default_factory=list)
-    partitions: list[int] = field(default_factory=list)
     moments: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
 

@@ -23,6 +23,7 @@ from mbframework.message import NO_PARTITION, NO_TIMESTAMP
 from mbframework.speedups import compiled, crc32
 from mbframework.spool.frame import HEADER_SIZE, HEADERS, KEYS, PARTITIONS, TIMES
 from mbframework.spool.layout import FRAME_MARKER, MAX_FRAME, NONE_LENGTH, U64_LIMIT
+from mbframework.spool.stretch import Stretch
 
 _T = TypeVar("_T")
 
@@ -32,21 +33,9 @@ _PREFIX = HEADER_SIZE - 4
 
 
 @dataclass(slots=True)
-class Singles:
-    """The messages, one list a field, all of one length; see :class:`~mbframework.spool.frame.Columns`.
+class Singles(Stretch):
+    """The messages, all columns of one length. ``accepted``: boot-time ns of each."""
 
-    ``accepted``: boot-time ns of each. ``size``: bytes of their frames without padding. ``offset``: of the frame
-    behind them.
-    """
-
-    offset: int
-    size: int = 0
-    topics: list[str] = field(default_factory=list)
-    keys: list[bytes | None] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
-    header_blocks: list[bytes | None] = field(default_factory=list)
-    timestamps: list[int] = field(default_factory=list)
-    partitions: list[int] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
 
     def even(self, topic: str) -> None:

@@ -40,17 +40,27 @@ def test_needs_moon(): ...
 
 @pytest.mark.xfail(reason="Kafka cannot do this")
 def test_known_to_fail(): raise AssertionError
+
+@pytest.fixture(scope="session")
+def redis_server(): ...
+
+@pytest.mark.parametrize("number", range(20))
+def test_shares_a_server(redis_server, number, worker_id):
+    with open("processes", "a") as file:
+        print(worker_id, file=file)
 """
 
 
 @pytest.mark.parametrize("ci", [True, False])
 def test_leaks_and_missing_kafka_fail(tmp_path: Path, ci: bool) -> None:
     source = CONFTEST.read_text()
-    assert "GRACE_S = 3.0" in source
-    (tmp_path / "conftest.py").write_text(source.replace("GRACE_S = 3.0", "GRACE_S = 0.2"))
+    assert "GRACE_S = 30.0" in source
+    (tmp_path / "conftest.py").write_text(source.replace("GRACE_S = 30.0", "GRACE_S = 1.0"))
     (tmp_path / "test_rules.py").write_text(TESTS)
     (tmp_path / "test_module.py").write_text("import pytest\npytest.skip('no Kafka', allow_module_level=True)\n")
     command = [sys.executable, "-m", "pytest", "-rA", "--import-mode=importlib", "--continue-on-collection-errors"]
+    if ci:
+        command += ["--numprocesses=2", "--dist=loadgroup"]
     env = {**os.environ, "CI": str(ci).lower()}
     run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=60)
     summary = run.stdout.rpartition("short test summary info")[2]
@@ -61,3 +71,5 @@ def test_leaks_and_missing_kafka_fail(tmp_path: Path, ci: bool) -> None:
     assert failed == expected, run.stdout + run.stderr
     assert "left behind: thread 'forgotten'" in run.stdout
     assert run.returncode == 1
+    # One process has them all.
+    assert len(set((tmp_path / "processes").read_text().split())) == 1

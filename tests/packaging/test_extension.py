@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,32 @@ def build_with(output: Path, source: Path = ROOT, **variables: str) -> subproces
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(output), str(source)]
     environment = {name: value for name, value in os.environ.items() if name != speedups.VARIABLE} | variables
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, env=environment)
+
+
+def other_pythons() -> list[Any]:
+    """From 3.11 on, beside the version that runs this: on the path, or kept by pyenv."""
+    kept = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
+    found = []
+    for minor in range(11, 31):
+        places = [shutil.which(f"python3.{minor}"), *sorted(map(str, kept.glob(f"3.{minor}.*/bin/python3.{minor}")))]
+        told = next((text for place in places if place and (text := about(place))), None)
+        if told is None or minor == sys.version_info.minor:
+            continue
+        python, headers = told
+        why = f"python3.{minor} has no headers: install python3.{minor}-dev"
+        found.append(pytest.param(python, id=f"3.{minor}", marks=pytest.mark.skipif(not headers, reason=why)))
+    only = "there is no other Python from 3.11 on: install one, and its headers (python3.12 python3.12-dev)"
+    return found or [pytest.param("", marks=pytest.mark.skip(reason=only))]
+
+
+def about(python: str) -> tuple[str, bool] | None:
+    """Where an interpreter really is, and whether a C program can be compiled for it; None where it does not run."""
+    program = "import sys, sysconfig; print(sys.executable, sysconfig.get_path('include'), sep='\\n')"
+    done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        return None
+    executable, headers = done.stdout.splitlines()
+    return executable, Path(headers, "Python.h").is_file()
 
 
 def names_in(wheel: Path) -> set[str]:
@@ -64,6 +92,38 @@ def test_what_is_installed_uses_it(installed: Path, tmp_path: Path) -> None:
     assert told["require"].stdout == "1 '' method_descriptor\n", told["require"].stderr
     assert told["off"].stdout.split()[1:] == ["'MBFRAMEWORK_EXTENSION=off'", "function"], told["off"].stderr
     assert "MBFRAMEWORK_EXTENSION='of'; expected auto, off or require" in told["of"].stderr
+
+
+@has_compiler
+@pytest.mark.parametrize("python", other_pythons())
+def test_every_python_uses_our_extension_and_can_compile_it(python: str, wheel: Path, tmp_path: Path) -> None:
+    """One wheel serves all, and nobody needs one."""
+    package = tmp_path / "package"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(package)
+    # hatchling and what mbframework requires are pure Python.
+    path = os.pathsep.join((str(package), sysconfig.get_path("purelib")))
+
+    def run(program: str) -> str:
+        done = subprocess.run(
+            [python, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+            env=os.environ | {"PYTHONPATH": path, speedups.VARIABLE: "require"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    writes = (
+        "from mbframework import MessageBuffer\n"
+        "with MessageBuffer('outbox', close_timeout=0) as buffer:\n"
+        "    print(buffer.write('t', b'v'), type(MessageBuffer.write).__name__)\n"
+    )
+    assert run(writes) == "1 method_descriptor\n"
+    (package / EXTENSION).unlink()
+    run(
+        f"import sys; sys.path.append({str(ROOT)!r}); from pathlib import Path; from hatch_build import *;"
+        f" compile_extension(Path({str(ROOT / 'native')!r}), Path({str((package / EXTENSION).parent)!r}))"
+    )
+    assert run(writes) == "2 method_descriptor\n"
 
 
 def test_without_a_compiler_the_wheel_is_a_pure_one(tmp_path: Path) -> None:

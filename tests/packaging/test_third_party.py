@@ -18,7 +18,7 @@ import pytest
 from tests.packaging.conftest import ROOT, base_requirements, copy_distributions
 
 EXAMPLE = ROOT / "tests" / "third_party" / "acme_dropfolder"
-TEN = 'buffer.write_many("orders", [f"paid {number}" for number in range(10)])\n    buffer.flush(20)'
+TEN = 'buffer.write_many("orders", [f"paid {number}" for number in range(10)])\n    buffer.flush(60)'
 PROGRAM = f"""
 from mbframework import MessageBuffer
 with MessageBuffer("outbox", "drop:inbox", observers=["acme-tally"]) as buffer:
