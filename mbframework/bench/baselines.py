@@ -68,8 +68,8 @@ def clients() -> list[Client]:
         f"linger.ms={linger}, batch.size={size:,}, {at_once:,} at once": confluent_batch(
             TUNED_CONFLUENT | {"linger.ms": linger, "batch.size": size}, at_once=at_once
         )
-        for linger, size, at_once in ((5, 1_000_000, 10_000), (20, 1_000_000, 10_000), (100, 250_000, 10_000),
-                                      (100, 1_000_000, 1_000), (100, 1_000_000, 100_000))
+        for linger, size, at_once in ((5, 250_000, 10_000), (100, 100_000, 10_000), (100, 500_000, 10_000),
+                                      (100, 1_000_000, 10_000), (100, 250_000, 1_000), (100, 250_000, 100_000))
     }  # fmt: skip
     aiokafka = {
         f"max_batch_size={size:,}, linger_ms={linger}": aiokafka_batches(max_batch_size=size, linger_ms=linger)

@@ -1,9 +1,8 @@
 """``catchup``: messages per second, and CPU time per message, from a backlog on disk to a provider that does nothing
 but take what it is given; and where that time goes.
 
-A backlog is written while the buffer is paused. Before it is sent, the same files are read by the buffer's own reader
-alone, and frame by frame with each of its checks, which is what the reader's short way past frames of one message must
-equal. Then the buffer is resumed, until the last message is acknowledged. Rounds of all cases are interleaved.
+A backlog is written while the buffer is paused, which is then resumed, until the last message is acknowledged. Rounds
+of all cases are interleaved. What of it is reading, ``mb bench read`` tells.
 
 Then how smooth ``max_rate`` is: messages in each tenth of a second, of those that the limit allows.
 """
@@ -15,58 +14,53 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from mbframework import MessageBuffer
+from mbframework.bench.backlog import Frames
 from mbframework.bench.figures import median_and_spread, percentile
 from mbframework.bench.report import Report
 from mbframework.bench.setting import setting
 from mbframework.bench.worker import MeasurementFailed
-from mbframework.files import Files
 from mbframework.message import Batch
 from mbframework.provider import Provider
-from mbframework.spool import frame, layout, segment_header
-from mbframework.spool.reader import Gap, SpoolReader
-from mbframework.units import MiB, parse_size
+from mbframework.units import parse_size
 
 _SLICE_S = 0.1
-_FIRST = 2  # of the backlog: one message goes before, so that the lane is connected and warm
 
 
 @dataclass(frozen=True)
 class Case:
-    """``many``: messages of a frame. ``rich``: with a key and headers. ``waits``: seconds of each send()."""
+    """``waits``: seconds of each send()."""
 
-    name: str
-    many: int
-    rich: bool = False
+    backlog: Frames
     waits: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return str(self.backlog) + (f", send() waits {1000 * self.waits:g} ms" if self.waits else "")
 
 
 CASES = (
-    Case("frames of 1,000", 1000),
-    Case("frames of 10", 10),
-    Case("frames of 1", 1),
-    Case("frames of 1, key and headers", 1, rich=True),
-    Case("frames of 1,000, send() waits 5 ms", 1000, waits=0.005),
-    Case("frames of 1, send() waits 5 ms", 1, waits=0.005),
+    Case(Frames(1000)),
+    Case(Frames(10)),
+    Case(Frames(1)),
+    Case(Frames(1, rich=True)),
+    Case(Frames(1000), waits=0.005),
+    Case(Frames(1), waits=0.005),
 )
 
 
 @dataclass
 class Samples:
-    """Per message: µs of time and of CPU through the whole buffer (all threads), of CPU by the sender's thread alone;
-    µs of CPU of bare reading, and of reading frame by frame. ``batches`` of a drain; ``idle``: the part of the time in
-    which no send() was under way."""
+    """Per message: µs of time and of CPU through the whole buffer (all threads), of CPU by the sender's thread alone.
+    ``batches`` of a drain; ``idle``: the part of the time in which no send() was under way."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     sender: list[float] = field(default_factory=list)
-    read: list[float] = field(default_factory=list)
-    by_frame: list[float] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     idle: list[float] = field(default_factory=list)
 
@@ -117,13 +111,8 @@ def run(settings: Settings, directory: str) -> Report:
         f"Through the whole buffer, {settings.value}-byte value: {rounds}",
         "", "messages/s", "µs of CPU a message", "of it the sender's", "messages a batch", "no send() under way",
     )  # fmt: skip
-    reading = report.table(
-        f"Reading alone, µs of CPU a message: {rounds}",
-        "", "the reader", "frame by frame", "× frame by frame", "of the sender's CPU",
-    )  # fmt: skip
     for case in cases:
         samples = found[case.name]
-        facts: dict[str, Any] = {"case": case.name, "samples": samples}
         whole.add(
             case.name,
             median_and_spread([1e6 / each for each in samples.wall], 0),
@@ -131,18 +120,9 @@ def run(settings: Settings, directory: str) -> Report:
             median_and_spread(samples.sender, 2),
             f"{settings.messages / statistics.median(samples.batches):,.0f}",
             f"{statistics.median(samples.idle):.0%}",
-            **facts,
-        )
-        read, by_frame = statistics.median(samples.read), statistics.median(samples.by_frame)
-        reading.add(
-            case.name, median_and_spread(samples.read, 2), median_and_spread(samples.by_frame, 2),
-            f"{by_frame / read:.1f}", f"{read / statistics.median(samples.sender):.0%}", **facts,
+            case=case.name, samples=samples,
         )  # fmt: skip
     _smoothness(report, settings, directory)
-    report.remarks.append(
-        "× frame by frame: how many times as fast as checking and decoding one frame after the other from files that "
-        "are in memory; more is better."
-    )
     return report
 
 
@@ -150,14 +130,12 @@ def _measure(case: Case, folder: str, value: bytes, messages: int, samples: Samp
     provider = Taker(case.waits)
     directory = os.path.join(folder, "buffer")
     with MessageBuffer(directory, provider, mode="always", catch_up="full", total_size="4GB") as buffer:
+        # Connected, and past what is done once.
         buffer.write("topic", value)
         buffer.flush(60)
         buffer.pause()
-        _write(buffer, case, value, messages)
+        case.backlog.write(buffer, value, messages)
         buffer.sync()
-        lane = os.path.join(directory, buffer.lane)
-        samples.read.append(_cost(lambda: _read(lane, messages), messages))
-        samples.by_frame.append(_cost(lambda: _by_frame(lane), messages))
         batches, inside, sender = provider.batches, provider.inside, provider.cpu
         begun, cpu = time.perf_counter(), time.process_time()
         buffer.resume()
@@ -168,8 +146,8 @@ def _measure(case: Case, folder: str, value: bytes, messages: int, samples: Samp
         samples.sender.append((provider.cpu - sender) / messages * 1e6)
         samples.batches.append(provider.batches - batches)
         samples.idle.append(max(0.0, 1 - (provider.inside - inside) / spent))
-    if provider.taken != messages + _FIRST - 1:
-        raise MeasurementFailed(f"{provider.taken:,} messages arrived of {messages + _FIRST - 1:,}")
+    if provider.taken != messages + 1:
+        raise MeasurementFailed(f"{provider.taken:,} messages arrived of {messages + 1:,}")
 
 
 class Noter(Provider):
@@ -217,53 +195,3 @@ def sliced(came: Sequence[tuple[float, int]], seconds: float) -> list[int]:
     for moment, count in came:
         counts[int((moment - begun) / seconds)] += count
     return counts[:-1] or counts
-
-
-def _write(buffer: MessageBuffer, case: Case, value: bytes, messages: int) -> None:
-    key = b"key-0001" if case.rich else None
-    headers = [("content-type", b"application/json"), ("trace", b"0123456789abcdef")] if case.rich else None
-    if case.many == 1:
-        for _ in range(messages):
-            buffer.write("topic", value, key=key, headers=headers)
-        return
-    for first in range(0, messages, case.many):
-        buffer.write_many("topic", [value] * min(case.many, messages - first))
-
-
-def _cost(call: Callable[[], None], messages: int) -> float:
-    """µs of this thread's CPU time per message."""
-    begun = time.thread_time()
-    call()
-    return (time.thread_time() - begun) / messages * 1e6
-
-
-def _read(lane: str, messages: int) -> None:
-    """By the buffer's reader, in batches of the usual size."""
-    reader = SpoolReader(Files(), lane)
-    position, ordinal, hint, end = 1, 0, (0, 0), messages + _FIRST
-    try:
-        while position < end:
-            found = reader.read(position, ordinal, until=end, max_messages=10_000, max_bytes=MiB, hint=hint)
-            if found is None:
-                raise MeasurementFailed(f"nothing to read at sequence {position:,}")
-            if isinstance(found, Gap):
-                position, ordinal = found.next, found.ordinal
-                continue
-            hint = found.segment, found.offset
-            position, ordinal = found.end, ordinal + len(found)
-    finally:
-        reader.close()
-
-
-def _by_frame(lane: str) -> None:
-    """One frame after the other."""
-    for path in sorted(Path(lane).glob("*.seg")):
-        raw = path.read_bytes()
-        header = segment_header.unpack(raw[:256])
-        offset = layout.FIRST_FRAME
-        while header is not None:
-            found = frame.read_header(raw, offset, header.salt)
-            if found is None:
-                break
-            frame.decode(raw, offset, header.salt, found)
-            offset = frame.next_offset(offset, found.length)

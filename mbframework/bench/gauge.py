@@ -46,20 +46,15 @@ def resident() -> dict[str, int]:
 
 
 def on_disk(lane: str) -> tuple[int, int]:
-    """Bytes that a lane's segments, and all of its files, take on the device."""
+    """Bytes that a lane's segments, and all of its files, take on the device: whole blocks, where ``total_size`` counts
+    the sizes of files."""
     segments = everything = 0
-    seen: set[int] = set()
     with os.scandir(lane) as entries:
         for entry in entries:
             try:
-                found = entry.stat(follow_symlinks=False)
+                size = entry.stat(follow_symlinks=False).st_blocks * 512
             except FileNotFoundError:
                 continue
-            # While a file is renamed both names may be listed.
-            if found.st_ino in seen:
-                continue
-            seen.add(found.st_ino)
-            size = found.st_blocks * 512
             everything += size
             if entry.name.endswith((".seg", ".prep")):
                 segments += size

@@ -30,7 +30,7 @@ _FIRST_S = 60
 #: The class of kafka-producer-perf-test.sh, in a jar of its own.
 _PERFORMANCE = "org.apache.kafka.tools.ProducerPerformance"
 #: The best that was found for each, which ``mb bench baselines`` looks after.
-TUNED_CONFLUENT: dict[str, object] = {"linger.ms": 100, "batch.size": 1_000_000, "enable.idempotence": True}
+TUNED_CONFLUENT: dict[str, object] = {"linger.ms": 100, "batch.size": 250_000, "enable.idempotence": True}
 TUNED_KAFKA: dict[str, Any] = {"batch_size": 262_144, "linger_ms": 20}
 TUNED_AIOKAFKA: dict[str, Any] = {"max_batch_size": 262_144, "linger_ms": 0}
 TUNED_JAVA = ("batch.size=262144", "linger.ms=100")

@@ -4,7 +4,8 @@ A page asks with a line ``<!-- mb bench: NAME -->``; what follows, up to ``<!-- 
 
 - ``budgets``: every budget and what was measured of it; ``speed``: what a reader wants to know first of it;
 - ``machine``: what all of it was measured on;
-- the name of a benchmark: all of its tables and remarks; with a number behind it, one of its tables: ``write 1``.
+- the name of a benchmark: all of its tables and remarks; with a number behind it, one of its tables: ``write 1``; with
+  a word, of its first table the rows that begin with that and a colon: ``providers redis``.
 """
 
 from __future__ import annotations
@@ -91,7 +92,13 @@ def _answer(name: str, reports: Sequence[Report]) -> str:
         raise ValueError(f"it asks for {name!r}, of which there is no result; run: mb bench run {bench}")
     if not number:
         return _tables(report)
-    if not number.isdecimal() or not 0 < int(number) <= len(report.tables):
+    if not number.isdecimal():
+        first = report.tables[0]
+        rows = [row for row in first.rows if row[0].startswith(f"{number}: ")]
+        if not rows:
+            raise ValueError(f"it asks for {name!r}, and {bench} has nothing of {number}; run: mb bench run {bench}")
+        return f"{first.title}:\n\n{markdown(Table('', first.headings, rows))}"
+    if not 0 < int(number) <= len(report.tables):
         raise ValueError(f"it asks for {name!r}; {bench} has the tables 1 to {len(report.tables)}")
     table = report.tables[int(number) - 1]
     return f"{table.title}:\n\n{markdown(table)}"

@@ -117,7 +117,7 @@ def _measure(name: str, chosen: dict[str, Any], directory: str | None) -> Report
 def run(names: tuple[str, ...], results: str, quick: bool, directory: str | None) -> None:
     """Run benchmarks, all of them unless named, and keep what they find as RESULTS/NAME.json.
 
-    On a quiet machine; all of them take some 25 minutes. Exit status 1: one of them could not be run.
+    On a quiet machine; all of them take half an hour. Exit status 1: one of them could not be run.
     """
     from mbframework.bench.quick import QUICK
 

@@ -77,16 +77,20 @@ def _with_backlog(directory: str, chosen: argparse.Namespace, report: Report, ta
         _status(directory, f"{len(firsts):,} segments", "0.2", chosen, table)
         with Terminal(directory) as terminal:
             terminal.rest(2.0)
-            waits = sorted(terminal.keys(firsts, chosen.keys))
-            table.add(
-                f"key to paint, p50 and p95 of {len(waits)}, ms",
-                f"{percentile(waits, 0.5):.0f}, {percentile(waits, 0.95):.0f}", "p95 60", samples=waits,
-            )  # fmt: skip
+            _keys(terminal, firsts, chosen, "", table)
             share = terminal.busy(chosen.seconds)
             table.add("CPU, idle engine, % of a core", f"{share:.1f}", "3", share=share)
             memory = terminal.memory()
             table.add("resident memory, MiB", f"{memory / 2**20:.0f}", "120", memory=memory)
     report.remarks.append("The figures of key to paint include the pseudo-terminal and the process that reads it.")
+
+
+def _keys(terminal: Terminal, firsts: list[int], chosen: argparse.Namespace, load: str, table: Any) -> None:
+    waits = sorted(terminal.keys(firsts, chosen.keys, far=not load))
+    table.add(
+        f"key to paint{load}, p50 and p95 of {len(waits)}, ms",
+        f"{percentile(waits, 0.5):.0f}, {percentile(waits, 0.95):.0f}", "p95 60", samples=waits,
+    )  # fmt: skip
 
 
 def _with_many(directory: str, chosen: argparse.Namespace, table: Any) -> None:
@@ -115,13 +119,18 @@ def _status(directory: str, what: str, demanded: str, chosen: argparse.Namespace
 
 def _with_traffic(directory: str, chosen: argparse.Namespace, table: Any) -> None:
     for name, provider in (("live", "fake:"), ("buffering", _AWAY)):
+        backlog = 100_000 if provider == _AWAY else 0
         order = _order(
-            f"{directory}-{name}", provider=provider, rate=chosen.rate, segment_size="1MiB", total_size="64MiB"
-        )
+            f"{directory}-{name}", provider=provider, rate=chosen.rate, backlog=backlog, segment_size="1MiB",
+            total_size="256MiB",
+        )  # fmt: skip
         with _writer(order), Terminal(f"{directory}-{name}") as terminal:
             terminal.rest(2.0)
             share = terminal.busy(chosen.seconds)
             table.add(f"CPU, {chosen.rate:,} messages/s, {name}, % of a core", f"{share:.1f}", "10", share=share)
+            if backlog:
+                firsts = _firsts(f"{directory}-{name}")[:10]
+                _keys(terminal, firsts, chosen, f", {chosen.rate:,} messages/s, {name}", table)
 
 
 def _beside_the_writer(directory: str, chosen: argparse.Namespace, table: Any) -> None:
@@ -247,14 +256,14 @@ class Terminal:
         while (left := end - time.monotonic()) > 0:
             self.read(left)
 
-    def keys(self, firsts: list[int], count: int) -> list[float]:
-        """Milliseconds from each key to the row that it leads to."""
+    def keys(self, firsts: list[int], count: int, *, far: bool) -> list[float]:
+        """Milliseconds from each key to the row that it leads to; ``far``: the last of them is the last there is."""
         os.write(self._main, b"g")
         self.rest(0.5)
         waits, row = [], 0
         for number in range(count):
             # Down most of the time; now and then to the other end.
-            key, row = (b"j", row + 1) if number % 10 or row > 5 else (b"G", len(firsts) - 1)
+            key, row = (b"j", row + 1) if number % 10 or row > 5 or not far else (b"G", len(firsts) - 1)
             if row >= len(firsts):
                 key, row = b"g", 0
             began = time.perf_counter()

@@ -24,6 +24,7 @@ ONLY = {
     "peers": ["--only", "litequeue: synchronous=OFF"],
     "open": ["--only", "1,000 segments, kill -9 at full speed"],
     "providers": ["--only", "sqlite"],
+    "read": ["--only", "frames of 10"],
     "catchup": ["--only", "frames of 1,000"],
     "write": ["--only", ": write(), provider away"],
 }
@@ -91,7 +92,8 @@ def test_a_benchmark_with_kafka_prints_tables_and_budgets(
 def test_the_latency_through_outages_is_measured(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
     """Outages are not for a broker that others use: here one is measured that stays up, by the same processes."""
     environ = {ENVIRONMENT: kafka_broker.bootstrap}
-    output = bench("latency", "--seconds", "1", "--no-outages", "--json", "--directory", str(tmp_path), **environ)
+    short = ("--rounds", "1", "--seconds", "1", "--no-outages")
+    output = bench("latency", *short, "--json", "--directory", str(tmp_path), **environ)
     found = check("latency", output, tmp_path)
     assert [row[0] for row in found["tables"][0]["rows"]] == [
         "MessageBuffer.write()", "KafkaProducer.send(), kafka-python", "os.write() to a file"

@@ -81,9 +81,15 @@ def test_a_page_gets_what_it_asks_for_and_keeps_the_rest(reports: list[Report]) 
     assert "- date: 2030-01-02 (write); 2030-01-01 (peers)" in once
     assert "- load before the first benchmark: 0.9\n" in once
     assert filled(once, reports) == once
+    some = filled("<!-- mb bench: peers a -->\n<!-- /mb bench -->", reports)
+    assert [line for line in some.splitlines() if " | 10" in line] == [
+        "| a: fast\\|loses | 10 | NO |",
+        "| a: <slow> | 1000 | yes |",
+    ]
     for wrong in (
         "nothing",
         "<!-- mb bench: peers 2 -->\n<!-- /mb bench -->",
+        "<!-- mb bench: peers nobody -->\n<!-- /mb bench -->",
         "<!-- mb bench: open -->\n<!-- /mb bench -->",
     ):
         with pytest.raises(ValueError):
@@ -133,7 +139,11 @@ def test_results_are_put_into_pages_by_the_command(reports: list[Report], tmp_pa
 
 def test_the_documents_ask_for_what_there_is() -> None:
     root = Path(__file__).parents[2]
-    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    pages = [
+        root / "README.md",
+        *sorted((root / "docs").glob("*.md")),
+        *sorted((root / "docs" / "providers").glob("*.md")),
+    ]
     asked = [
         name for page in pages for name in re.findall(r"^<!-- mb bench: (.+?) -->$", page.read_text(), re.MULTILINE)
     ]
