@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import operator
 import os
 import re
 import threading
@@ -50,6 +51,8 @@ from mbframework.errors import (
 _log = logging.getLogger("mbframework.compat")
 #: How many messages are followed at a time, unless the caller says otherwise; some 0.7 KB each.
 MAX_FUTURES = 65_536
+#: Read where no directory is given; the other variables are read by ``MessageBuffer.from_env()`` alone.
+DIRECTORY_VARIABLE = "MBFRAMEWORK_DIRECTORY"
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _BYTES = bytes | bytearray | memoryview | None
 #: What a request takes beside its message.
@@ -62,7 +65,7 @@ _producers: weakref.WeakSet[KafkaProducer] = weakref.WeakSet()
 class KafkaProducer(Closing):
     """kafka-python's producer, with a durable buffer.
 
-    :param buffer_directory: where messages are kept; or
+    :param buffer_directory: where messages are kept; not given: what MBFRAMEWORK_DIRECTORY in the environment says; or
     :param buffer: a :class:`~mbframework.MessageBuffer` that is open, and that the caller closes.
     :param key_serializer: a function of the key, or an object with ``serialize(topic, headers, data)``.
     :param value_serializer: likewise.
@@ -109,9 +112,12 @@ class KafkaProducer(Closing):
 
     def _open(self, directory: str | os.PathLike[str] | None, arguments: dict[str, Any]) -> MessageBuffer:
         directory = arguments.pop("directory", None) if directory is None else directory
+        # An empty variable counts as not set, as for a buffer.
+        directory = os.environ.get(DIRECTORY_VARIABLE) or None if directory is None else directory
         if directory is None:
             raise ConfigurationError(
-                "KafkaProducer: expected buffer_directory=…, where messages are kept, or buffer=…",
+                f"KafkaProducer: expected buffer_directory=…, where messages are kept, {DIRECTORY_VARIABLE} in the"
+                " environment, or buffer=…",
                 option="buffer_directory",
             )
         settings: Settings = settings_of(arguments)
@@ -175,7 +181,7 @@ class KafkaProducer(Closing):
         :param headers: a list of (str, bytes) pairs; a serializer may add to it.
         :param timestamp_ms: milliseconds since 1970; None: now.
 
-        :raises TypeError: topic, headers, serialized key or value are of a wrong type.
+        :raises TypeError: topic, headers, partition, timestamp, serialized key or value are of a wrong type.
         :raises ValueError: neither key nor value, or the topic's name or the partition is not possible.
         :raises MessageSizeTooLargeError: the message is too large.
         :raises KafkaTimeoutError: the buffer is full (``on_full``).
@@ -190,8 +196,10 @@ class KafkaProducer(Closing):
             raise ValueError(f"topic {topic!r:.100}; expected 1 to 249 of the characters a-z, A-Z, 0-9, '.', '_', '-'")
         if value is None and key is None:
             raise ValueError("neither key nor value is given; expected one of them at least")
-        if partition is not None and partition < 0:
+        if partition is not None and (partition := _whole("partition", partition, "a number")) < 0:
             raise ValueError(f"partition is {partition}; expected 0 or more")
+        if timestamp_ms is not None:
+            timestamp_ms = _whole("timestamp_ms", timestamp_ms, "whole milliseconds, as int(time.time() * 1000)")
         pairs = [] if headers is None else headers
         _check_headers(pairs)
         raw_key = self._serialize_key(topic, pairs, key)
@@ -382,6 +390,13 @@ class KafkaProducer(Closing):
         """In the child: the parent's lane, futures and locks are the parent's. The next send() makes new ones."""
         self._attaching = threading.Lock()
         self._engine, self._outcomes = None, Outcomes(0)
+
+
+def _whole(name: str, value: object, expected: str) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # that is what is being found out
+    except TypeError:
+        raise TypeError(f"{name} is {value!r:.40}; expected {expected}") from None
 
 
 def _check_headers(headers: object) -> None:

@@ -44,6 +44,10 @@ _REFUSED = {
     "transaction_timeout_ms": "leave it out: provider_options={'delivery': 'exactly-once'} sets its own",
     "transactional_id": "each batch is a transaction with provider_options={'delivery': 'exactly-once'}",
 }
+#: Of kafka-python before 3.0, which has dropped them.
+_FORMER = {
+    "buffer_memory": "give total_size, the room that messages have on disk",
+}
 #: Passed on to kafka-python as it is.
 _PASSED = frozenset(
     {
@@ -81,6 +85,8 @@ def settings_of(arguments: Mapping[str, Any]) -> Settings:
             result.buffer_options[name] = value
         elif name in KAFKA_ARGUMENTS:
             kafka[name] = value
+        elif name in _FORMER:
+            raise ConfigurationError(f"{name}: kafka-python 3.0 has no such argument; {_FORMER[name]}", option=name)
         else:
             hint = nearest(name, [*OPTIONS, *KAFKA_ARGUMENTS])
             raise ConfigurationError(f"KafkaProducer has no argument {name!r}{hint}", option=name)

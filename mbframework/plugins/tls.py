@@ -12,6 +12,11 @@ from typing import Protocol
 
 from mbframework.errors import ConfigurationError
 
+#: In the system's words, where no connection came about.
+_NOBODY = (
+    "refused", "not known", "name resolution", "No address", "No route", "unreachable", "No such file",
+)  # fmt: skip
+
 
 class TlsFiles(Protocol):
     """The options that name files and say whether to verify; all files are PEM."""
@@ -71,6 +76,20 @@ def warn_unverified(options: TlsOptions, provider: str, logger: Logger) -> None:
     """Say in the log that TLS is on and nothing is verified, where that is so."""
     if options.tls and not options.tls_verify:
         logger.warning("%s: tls_verify=false: the server's certificate is not checked", provider)
+
+
+def tls_hint(options: TlsOptions, said: str, secure: str = "") -> str:
+    """The next step where a server was reached and did not begin to talk: one side speaks TLS, and the other does not?
+
+    :param said: what happened, in words; "" comes of those which say that nobody was reached.
+    :param secure: the scheme that turns TLS on, such as "mqtts", where the provider has one.
+    """
+    if any(words in said for words in _NOBODY):
+        return ""
+    if not options.tls:
+        return " (does it expect TLS? then add tls=true)"
+    named = f", or the s of {secure}:" if secure else ""
+    return f" (is it a port without TLS? then give the one with TLS, or leave out tls=true{named})"
 
 
 def tls_fact(options: TlsOptions) -> str:

@@ -191,8 +191,9 @@ class Connection:
             chosen = indices[start : start + _SLICE]
             topics, values, keys, places, times = (taken(column, chosen) for column in columns)
             reports = iter(taken(fates, chosen))
-            given = repeat(None) if headers is None else map(list, taken(headers, chosen))
-            calls = map(self._producer.produce, topics, values, keys, places, reports, repeat(None), times, given)
+            # What is not passed need not be looked at, message by message.
+            given = [] if headers is None else [map(list, taken(headers, chosen))]
+            calls = map(self._producer.produce, topics, values, keys, places, reports, repeat(None), times, *given)
             # What was refused at once is one step behind what the iterators have gone.
             for error in _errors_of(calls):
                 at = start + len(chosen) - length_hint(reports) - 1

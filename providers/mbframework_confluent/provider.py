@@ -14,10 +14,8 @@ Threads: the sender's, and ``close()`` from any. librdkafka's own threads do the
 # ruff: noqa: SLF001 - so librdkafka's own errors are named
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
@@ -25,7 +23,8 @@ from confluent_kafka import KafkaError, KafkaException
 from mbframework.deadline import Deadline
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
-from mbframework.plugins.tls import tls_fact, warn_unverified
+from mbframework.plugins.occupancy import Occupancy
+from mbframework.plugins.tls import tls_fact, tls_hint, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_confluent import ConfluentOptions
 from mbframework_confluent.connection import Connection, NotKnown
@@ -70,9 +69,9 @@ class ConfluentProvider(Provider):
         self._context = Context(buffer_id="0" * 32, lane="", run=b"\0" * 16)
         self._connection: Connection | None = None
         self._heard: dict[str, float] = {}
-        #: Held by whoever uses the connection.
-        self._in_use = threading.Lock()
-        self._closed = threading.Event()
+        self._occupancy = Occupancy(self._drop, "confluent", "Kafka")
+        # The first use connects, if open() has not.
+        self._occupancy.open()
         self._facts: dict[str, str] = {}
         self._cluster_id = ""
         #: Seconds that opening may take.
@@ -84,12 +83,12 @@ class ConfluentProvider(Provider):
     def open(self, context: Context) -> None:
         """Reach the cluster once, so that a wrong address, password or certificate shows now."""
         self._context = context
-        self._closed.clear()
+        self._occupancy.open()
         self._record_batch = self._options.record_batch
         warn_unverified(self._options, "confluent", context.logger)
-        with self._using():
+        with self._occupancy.held():
             # Unlike a batch, this is nothing to wait for once the buffer closes.
-            self._connect(Deadline(self._opening_s, self._closed, context.stopping))
+            self._connect(Deadline(self._opening_s, self._occupancy.closed, context.stopping))
 
     def destination(self) -> str:
         """The id of the cluster."""
@@ -102,16 +101,11 @@ class ConfluentProvider(Provider):
     def close(self, timeout: float) -> None:
         """End the producer. A ``send()`` in another thread fails soon after, as uncertain, and ends it."""
         until = time.monotonic() + timeout
-        self._closed.set()
-        if self._in_use.acquire(timeout=max(0.0, timeout)):
-            try:
-                self._drop(max(0.1, until - time.monotonic()))
-            finally:
-                self._in_use.release()
+        self._occupancy.close(timeout, drop=lambda: self._drop(max(0.1, until - time.monotonic())))
 
     def idle(self) -> None:
         """Let librdkafka speak. Where it says that all connections are gone, ask; where nobody answers, so it is."""
-        with self._using():
+        with self._occupancy.held():
             connection = self._connection
             if connection is None:
                 return
@@ -124,24 +118,12 @@ class ConfluentProvider(Provider):
                 trouble = connection.heard.trouble or "all connections are lost"
                 raise SendFailed(f"Kafka is gone: {trouble}", undelivered=(), provider="confluent")
 
-    @contextmanager
-    def _using(self) -> Iterator[None]:
-        """Have the connection for oneself. ``close()`` may come at any moment: whoever has the connection ends it."""
-        with self._in_use:
-            try:
-                yield
-            finally:
-                if self._closed.is_set():
-                    self._drop()
-
     def _patience(self, timeout_s: float) -> Deadline:
-        return Deadline(timeout_s, self._context.stopping, self._closed)
+        return Deadline(timeout_s, self._context.stopping, self._occupancy.closed)
 
     def _connect(self, patience: Deadline) -> Connection:
         if self._connection is not None:
             return self._connection
-        if self._closed.is_set():
-            raise SendFailed("the provider is closed; open() it first", provider="confluent")
         settings = {**self._settings, "batch.size": self._record_batch}
         try:
             connection = Connection(settings, self._context.logger, self._heard)
@@ -174,12 +156,14 @@ class ConfluentProvider(Provider):
         heard = connection.heard
         if why := heard.refusal or (heard.dead if isinstance(heard.dead, Blocked) else None):
             return self._unusable(why)
-        tls = "" if self._options.tls else "; does it expect TLS (tls=true)?"
+        hint = tls_hint(self._options, heard.trouble)
         if heard.trouble and _WANTS_TLS not in heard.trouble:
-            return SendFailed(f"Kafka cannot be reached: {heard.trouble}", provider="confluent")
+            # Without TLS librdkafka would have said so.
+            said = heard.trouble + (hint if self._options.tls else "")
+            return SendFailed(f"Kafka cannot be reached: {said}", provider="confluent")
         return SendFailed(
             f"{', '.join(self._options.hosts)} takes connections, but does not answer as a Kafka broker within"
-            f" {self._options.connect_timeout:g} s{heard.trouble and ': '}{heard.trouble}{tls}",
+            f" {self._options.connect_timeout:g} s{heard.trouble and ': '}{heard.trouble}{hint}",
             provider="confluent",
         )
 
@@ -217,7 +201,7 @@ class ConfluentProvider(Provider):
         """
         if not len(batch):
             return
-        with self._using():
+        with self._occupancy.held():
             self._send(batch, self._patience(self._options.send_timeout))
 
     def _send(self, batch: Batch, patience: Deadline) -> None:
@@ -301,7 +285,7 @@ class ConfluentProvider(Provider):
         automatic = "did not create it" if self._options.create_topics else "was not to create it (create_topics)"
         raise ProviderUnusable(
             f"topic {topic!r} does not exist, and the cluster {automatic}; create it with"
-            f" kafka-topics.sh --create --topic {topic}",
+            f" kafka-topics.sh --create --topic {topic}, or give it a lane of its own, since the others wait for it",
             provider="confluent",
         )
 

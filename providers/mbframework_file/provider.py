@@ -18,11 +18,11 @@ import errno
 import fcntl
 import os
 import stat
-import threading
 from collections.abc import Mapping
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
+from mbframework.plugins.occupancy import Occupancy
 from mbframework.provider import Context, Health, Provider
 from mbframework_file.line import BEGINNING, encode
 
@@ -50,9 +50,7 @@ class FileProvider(Provider):
         self._context = Context(buffer_id="", lane="", run=b"")
         #: The length in bytes to cut back to, where a failed batch could not be taken back at once.
         self._cut_to: int | None = None
-        # Held while the descriptor is in use; whoever holds it may close.
-        self._using = threading.Lock()
-        self._closed = False
+        self._occupancy = Occupancy(self._let_go, "file", "the file")
 
     def __repr__(self) -> str:
         return f"<FileProvider {self._name()}>"
@@ -64,9 +62,9 @@ class FileProvider(Provider):
                 " '{lane}' out",
                 provider="file",
             )
-        with self._using:
+        self._occupancy.open()
+        with self._occupancy.held():
             self._context = context
-            self._closed = False
             self._let_go()
             self._open()
 
@@ -74,15 +72,9 @@ class FileProvider(Provider):
         if not batch:
             return
         lines = encode(batch)
-        with self._using:
-            try:
-                if self._closed:
-                    raise SendFailed(f"{self._name()} is closed; call open() first", provider="file")
-                self._reopen_if_moved()
-                self._append(lines)
-            finally:
-                if self._closed:
-                    self._let_go()
+        with self._occupancy.held():
+            self._reopen_if_moved()
+            self._append(lines)
 
     def destination(self) -> str:
         # A file is where it is: another path is another destination. Its folder tells hosts nothing.
@@ -110,19 +102,14 @@ class FileProvider(Provider):
         return Health(True, f"{name} can be appended to", {"bytes": str(found.st_size)})
 
     def close(self, timeout: float) -> None:
-        self._closed = True
         # A write that hangs in the kernel keeps the descriptor; its thread lets go as it leaves.
-        if self._using.acquire(timeout=max(0.05, timeout)):
-            try:
-                self._let_go()
-            finally:
-                self._using.release()
+        self._occupancy.close(timeout)
 
     def _name(self) -> str:
         return self.path.replace("{lane}", self._context.lane) if self._context.lane else self.path
 
     def _open(self) -> None:
-        """Open, lock, and cut off a torn end. The caller holds ``_using``."""
+        """Open, lock, and cut off a torn end. The caller holds it."""
         name = self._name()
         # Not through a symbolic link, which somebody else may have put there; and a pipe must not block.
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

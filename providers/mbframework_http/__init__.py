@@ -103,6 +103,11 @@ class HttpOptions:
         """Whether each message is a request of its own."""
         return self.body in ("raw", "json")
 
+    @property
+    def tls(self) -> bool:
+        """Whether requests are encrypted, which the scheme says."""
+        return self.scheme == "https"
+
 
 def _check_place(options: HttpOptions) -> None:
     if len(options.hosts) != 1:
@@ -129,7 +134,7 @@ def _check_security(options: HttpOptions) -> None:
     if len(given) > 1:
         raise ConfigurationError(f"it is given beside {given[0]}; expected one of them", option=given[1])
     for name in ("tls_ca", "tls_cert", "tls_key", "tls_key_password"):
-        if getattr(options, name) is not None and options.scheme != "https":
+        if getattr(options, name) is not None and not options.tls:
             raise ConfigurationError(f"{name} goes with https:, and the URL begins with http:", option=name)
     if options.tls_key is not None and options.tls_cert is None:
         raise ConfigurationError("a key needs its certificate; give tls_cert", option="tls_key")

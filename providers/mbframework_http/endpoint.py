@@ -17,7 +17,7 @@ import httpx
 
 from mbframework.deadline import Deadline
 from mbframework.errors import ConfigurationError, ProviderUnusable
-from mbframework.plugins.tls import tls_context
+from mbframework.plugins.tls import tls_context, tls_fact
 from mbframework_http import HttpOptions
 from mbframework_http.network import Network
 from mbframework_http.verdict import Answer
@@ -54,8 +54,8 @@ class Endpoint:
     @property
     def facts(self) -> dict[str, str]:
         """For the status."""
-        tls = ("on" if self._options.tls_verify else "on, not verified") if self._security else "off"
-        return {"client": f"httpx {_VERSION}", "security": f"tls {tls}", "proxy": "yes" if self._proxy else "no"}
+        proxy = "yes" if self._proxy else "no"
+        return {"client": f"httpx {_VERSION}", "security": tls_fact(self._options), "proxy": proxy}
 
     def reach(self, deadline: Deadline) -> None:
         """Make a connection as requests do, and end it. :raises httpcore.NetworkError, httpcore.TimeoutException."""
@@ -183,7 +183,7 @@ def _origin(options: HttpOptions) -> httpx.URL:
 
 def _security(options: HttpOptions) -> ssl.SSLContext | None:
     """:raises ConfigurationError: a file of the TLS options cannot be used."""
-    return tls_context(options, "http") if options.scheme == "https" else None
+    return tls_context(options, "http") if options.tls else None
 
 
 def _proxy(options: HttpOptions) -> SplitResult | None:

@@ -25,6 +25,7 @@ from mbframework.message import Batch
 from mbframework.plugins.occupancy import Occupancy
 from mbframework.plugins.options import secret_values
 from mbframework.plugins.secret import scrub
+from mbframework.plugins.tls import warn_unverified
 from mbframework.provider import Context, Health, Provider
 from mbframework_http import HttpOptions
 from mbframework_http.discretion import discreet
@@ -60,8 +61,7 @@ class HttpProvider(Provider):
         self._context = context
         self._occupancy.open()
         self._most_bytes = self._options.request_bytes
-        if self._options.scheme == "https" and not self._options.tls_verify:
-            context.logger.warning("http: tls_verify=false: the server's certificate is not checked")
+        warn_unverified(self._options, "http", context.logger)
         with self._occupancy.held():
             try:
                 self._endpoint.reach(self._deadline())

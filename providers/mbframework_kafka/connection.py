@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import selectors
 import threading
 from collections.abc import Callable, Mapping
 from socket import socket
@@ -180,8 +181,11 @@ class Connection:
                 _bootstrap(manager, settings["bootstrap_timeout_ms"], left)
             return made
 
+        # kafka-python remembers the one that there was when it was imported; in a worker that was forked since, and
+        # patched by gevent, that would hold up all of it.
+        selector = {"selector": selectors.DefaultSelector}
         try:
-            self.producer = KafkaProducer(**settings, kafka_client=client)
+            self.producer = KafkaProducer(**{**selector, **settings}, kafka_client=client)
         except BaseException:
             for opened in clients:
                 opened.close()

@@ -27,7 +27,7 @@ from kafka.util import ensure_valid_topic_name
 from mbframework.deadline import Deadline
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
-from mbframework.plugins.tls import tls_fact, warn_unverified
+from mbframework.plugins.tls import tls_fact, tls_hint, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_kafka import KafkaOptions, bulk
 from mbframework_kafka.connection import Connection
@@ -120,10 +120,9 @@ class KafkaProvider(Provider):
         except BLOCKS as error:
             raise self._unusable(error) from error
         except kafka_errors.KafkaError as error:
-            tls = "" if self._options.tls else "; does it expect TLS (tls=true)?"
             raise SendFailed(
                 f"{', '.join(self._options.hosts)} takes connections, but does not answer as a Kafka broker within"
-                f" {self._options.connect_timeout:g} s: {error}{tls}",
+                f" {self._options.connect_timeout:g} s: {error}{tls_hint(self._options, str(error))}",
                 provider="kafka",
             ) from error
         except (ValueError, RuntimeError) as error:
@@ -185,7 +184,9 @@ class KafkaProvider(Provider):
                 f"the broker's certificate was refused: {refused}; check tls_ca and the host names", provider="kafka"
             ) from refused
         if reason is not None:
-            raise SendFailed(f"Kafka cannot be reached: {reason}", provider="kafka")
+            # Without TLS whoever knocks was not let in at all.
+            hint = tls_hint(self._options, reason) if self._options.tls else ""
+            raise SendFailed(f"Kafka cannot be reached: {reason}{hint}", provider="kafka")
 
     def _drop(self) -> None:
         """Throw the producer away, with whatever it still holds; the next use makes a new one."""
@@ -285,7 +286,7 @@ class KafkaProvider(Provider):
         automatic = "did not create it" if self._options.create_topics else "was not to create it (create_topics)"
         raise ProviderUnusable(
             f"topic {topic!r} does not exist, and the cluster {automatic}; create it with"
-            f" kafka-topics.sh --create --topic {topic}",
+            f" kafka-topics.sh --create --topic {topic}, or give it a lane of its own, since the others wait for it",
             provider="kafka",
         )
 

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
 from mbframework.plugins.occupancy import Occupancy
-from mbframework.plugins.tls import tls_fact, warn_unverified
+from mbframework.plugins.tls import tls_fact, tls_hint, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_mqtt import MqttOptions
 from mbframework_mqtt.faults import Broken, translate
@@ -103,8 +103,8 @@ class MqttProvider(Provider):
         if blocked is not None:
             raise blocked
         text = "; ".join(map(str, reasons))
-        tls = "" if self._options.tls or "refused" in text else " (does it expect TLS? then add tls=true)"
-        raise SendFailed(f"no MQTT broker can be reached: {text}{tls}", provider="mqtt")
+        hint = tls_hint(self._options, text, "mqtts")
+        raise SendFailed(f"no MQTT broker can be reached: {text}{hint}", provider="mqtt")
 
     def _drop(self) -> None:
         link, self._link = self._link, None

@@ -23,7 +23,7 @@ from pika import exceptions
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Batch
 from mbframework.plugins.occupancy import Occupancy
-from mbframework.plugins.tls import tls_context, tls_fact, warn_unverified
+from mbframework.plugins.tls import tls_context, tls_fact, tls_hint, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_rabbitmq import RabbitOptions
 from mbframework_rabbitmq.faults import translate
@@ -100,8 +100,8 @@ class RabbitProvider(Provider):
         if blocked is not None:
             raise blocked
         text = "; ".join(map(str, reasons))
-        tls = "" if self._options.tls or "refused" in text else " (does it expect TLS? then add tls=true)"
-        raise SendFailed(f"RabbitMQ cannot be reached: {text}{tls}", provider="rabbitmq")
+        hint = tls_hint(self._options, text, "amqps")
+        raise SendFailed(f"RabbitMQ cannot be reached: {text}{hint}", provider="rabbitmq")
 
     def _describe(self, link: Link) -> None:
         server = link.server

@@ -24,7 +24,7 @@ from mbframework.errors import MessageBufferError, ProviderUnusable, SendFailed
 from mbframework.fence import Fence
 from mbframework.message import Batch, Position
 from mbframework.plugins.occupancy import Occupancy
-from mbframework.plugins.tls import tls_context, tls_fact, warn_unverified
+from mbframework.plugins.tls import tls_context, tls_fact, tls_hint, warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_redis import RedisOptions, entry
 from mbframework_redis.faults import translate, word
@@ -139,10 +139,8 @@ class RedisProvider(Provider):
             return link
         if blocked is not None:
             raise blocked
-        tls = "" if self._options.tls else " (does it expect TLS? then add tls=true)"
-        ended = any("closed by server" in str(reason) or "reset by peer" in str(reason) for reason in reasons)
         text = "; ".join(map(str, reasons))
-        raise SendFailed(f"Redis cannot be reached: {text}{tls if ended else ''}", provider="redis")
+        raise SendFailed(f"Redis cannot be reached: {text}{tls_hint(self._options, text, 'rediss')}", provider="redis")
 
     def _look_around(self, link: Link) -> None:
         """Facts, limits and the id of the data; what we have no right to ask stays unknown."""

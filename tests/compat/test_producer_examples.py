@@ -180,7 +180,7 @@ def test_its_example_of_callbacks(place: Place, make: Callable[..., KafkaProduce
     assert succeeded == [(topic, -1, -1)]
     assert not failed
     try:
-        producer.send(topic, b"again").get(timeout=10)
+        producer.send(topic, b"again").get(timeout=60)
     except KafkaError:
         log.exception("its example does so")
         raise
@@ -194,7 +194,7 @@ def test_a_tombstone_for_a_key(place: Place, make: Callable[..., KafkaProducer])
 
 
 def test_a_broker_that_is_killed_costs_no_message_and_no_future(
-    kafka_control: KafkaBroker, kafka_topic: Callable[[], str], tmp_path: Path
+    kafka_control: KafkaBroker, kafka_topic: Callable[[], str], tmp_path: Path, promised: Callable[[float], float]
 ) -> None:
     topic = kafka_topic()
     with KafkaProducer(
@@ -206,7 +206,7 @@ def test_a_broker_that_is_killed_costs_no_message_and_no_future(
         kafka_control.kill()
         begun = time.monotonic()
         futures += [producer.send(topic, b"%d" % i, key=b"k") for i in range(500, 1500)]
-        assert time.monotonic() - begun < 5, "send() does not wait for a broker that is away"
+        assert time.monotonic() - begun < promised(5), "send() does not wait for a broker that is away"
         kafka_control.restart()
         producer.flush(60)
         assert fates(futures) == {"delivered": 1500}
@@ -281,6 +281,9 @@ BAD_CALLS: list[dict[str, Any]] = [
     {"value": b"x", "headers": [("a", "text")]},
     {"value": b"x", "headers": [["a", b"list"]]},
     {"value": b"x", "partition": -1},
+    {"value": b"x", "partition": "1"},
+    {"value": b"x", "timestamp_ms": 1.5},
+    {"value": b"x", "timestamp_ms": "now"},
     {"value": bytes(1_048_576)},
 ]
 

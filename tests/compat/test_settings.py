@@ -73,6 +73,7 @@ def test_acks_and_defaults() -> None:
         ({"ssl_check_hostname": False}, "tls_verify"),
         ({"bootstrap_server": "k1"}, "did you mean 'bootstrap_servers'"),
         ({"total_sise": "1GiB"}, "did you mean 'total_size'"),
+        ({"buffer_memory": 33_554_432}, "no such argument; give total_size"),
         ({"bootstrap_servers": 9092}, "host:port"),
         ({"bootstrap_servers": []}, "host:port"),
         ({"acks": 2}, "'all', 1 or 0"),
@@ -90,9 +91,13 @@ def test_what_is_refused_says_what_to_do(tmp_path: Path, arguments: dict[str, An
     assert isinstance(caught.value, ValueError), "which kafka-python raises for an unknown argument"
 
 
-def test_a_place_for_the_buffer_is_needed_and_it_must_send(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="buffer_directory"):
+def test_a_place_for_the_buffer_is_needed_and_it_must_send(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MBFRAMEWORK_DIRECTORY", "")
+    with pytest.raises(ConfigurationError, match="buffer_directory.*MBFRAMEWORK_DIRECTORY"):
         KafkaProducer(bootstrap_servers="k1:9092")
+    monkeypatch.setenv("MBFRAMEWORK_DIRECTORY", str(tmp_path / "named"))
+    with KafkaProducer(provider="fake:") as producer:
+        assert producer.buffer.config.directory == str(tmp_path / "named")
     with pytest.raises(ConfigurationError, match="MessageBuffer"):
         KafkaProducer(buffer="outbox")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="max_futures"):

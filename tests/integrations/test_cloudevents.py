@@ -28,7 +28,7 @@ def test_the_sdk_reads_what_was_written(tmp_path: Path) -> None:
             extensions={"tenant": "blue", "priority": 7, "test": True}, headers={"own": b"1"},
         )  # fmt: skip
         buffer.write("orders", b'{"n": 1}', key=b"k", headers=headers)
-        buffer.flush(20)
+        buffer.flush(60)
     (message,) = broker.messages
     event = kafka.from_binary_event(
         kafka.KafkaMessage(headers=dict(message.headers), key=message.key, value=message.value)

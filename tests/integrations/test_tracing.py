@@ -37,7 +37,7 @@ def test_a_consumer_s_span_belongs_to_the_trace_of_the_write(tmp_path: Path) -> 
         buffer.close(timeout=0)
     broker.up()
     with MessageBuffer(tmp_path / "outbox", FakeProvider(broker), **FAST) as buffer:
-        buffer.flush(20)
+        buffer.flush(60)
     (message,) = broker.messages
     assert [value for name, value in message.headers if name == "own"] == [b"1", b"2"]
     with tracer.start_as_current_span("handle", context=trace_of(message.headers), kind=trace.SpanKind.CONSUMER):

@@ -51,7 +51,7 @@ async def main():
         for i in range(3):
             answer = await web.post("/orders", content=b"order %d" % i)
             print(answer.status_code, answer.json()["sequence"])
-        await app.state.buffer.flush(20)
+        await app.state.buffer.flush(60)
         print((await web.get("/health")).json()["waiting"])
         await app.state.buffer.close()
         print((await web.post("/orders", content=b"late")).status_code)
@@ -96,7 +96,7 @@ except KeyError:
 with transaction.atomic():
     publish("orders", b"order 2")
     print(outbox().status().accepted)
-outbox().flush(20)
+outbox().flush(60)
 """
     assert run(program, tmp_path).split() == ["202", "1"]
     assert arrived(tmp_path / "outbox.db") == [b"order 1", b"order 2"]

@@ -45,7 +45,9 @@ def sequences_of(messages: Sequence[Message]) -> list[int]:
 def documented_urls(page: str, scheme: str) -> list[str]:
     """Every URL of a scheme that a page of the documentation shows in a block of code or between backquotes."""
     text = (ROOT / "docs" / "providers" / f"{page}.md").read_text()
-    return re.findall(rf"(?<![\w/+=]){scheme}:[^\s`\"',)]+", text)
+    found = re.findall(rf"(?<![\w/+=]){scheme}:[^\s`\"')]+", text)
+    # A comma may stand between hosts.
+    return [url.rstrip(",") for url in found]
 
 
 _content = st.none() | st.binary(max_size=40) | st.text(max_size=20).map(str.encode)

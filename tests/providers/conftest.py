@@ -1,4 +1,4 @@
-"""A fixture for the tests of providers that a URL makes."""
+"""Fixtures: providers that a URL makes, and a broker for the contract of both Kafka providers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from mbframework.provider import Provider
+from tests.kafka_fixture import require_kafka
 from tests.providers.batches import context
+from tests.providers.kafka_contract import LinedBroker
 from tests.providers.made import New, create
 
 
@@ -25,3 +27,15 @@ def new() -> Iterator[New]:
     yield make
     for provider in made:
         provider.close(1)
+
+
+@pytest.fixture(scope="session")
+def kafka_on_a_line() -> Iterator[LinedBroker]:
+    """For both providers, one after the other; it may be killed."""
+    require_kafka()
+    broker = LinedBroker()
+    if not broker.controllable:
+        pytest.skip("this test needs a broker of its own; unset MBFRAMEWORK_TEST_KAFKA")
+    with broker:
+        broker.create_topic("mbframework-positions")
+        yield broker

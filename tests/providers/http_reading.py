@@ -10,9 +10,9 @@ from mbframework.testing.http import HttpServer
 from mbframework.testing.http_endpoint import Stored
 
 
-def items(server: HttpServer) -> list[Item]:
-    """The messages of all requests, in order."""
-    return [item for request in server.stored() for item in items_of(request)]
+def items(server: HttpServer, path: str = "/") -> list[Item]:
+    """The messages of all requests to what begins with ``path``, in order."""
+    return [item for request in server.stored() if request.target.startswith(path) for item in items_of(request)]
 
 
 def items_of(request: Stored) -> list[Item]:

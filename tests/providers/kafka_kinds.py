@@ -33,7 +33,7 @@ class Kind:
 
 KAFKA = Kind("kafka", "bulk", "kafka-python 3.0.")
 CONFLUENT = Kind("confluent", "produce()", "confluent-kafka 2.")
-_ALL = {
+ALL = {
     "kafka-bulk": KAFKA,
     "kafka-send()": Kind("kafka", "send() (bulk=no)", "kafka-python 3.0.", fast=False, bulk=False),
     "confluent": CONFLUENT,
@@ -43,7 +43,7 @@ _ALL = {
 by_scheme = pytest.mark.parametrize("kind", [KAFKA, CONFLUENT], ids=["kafka", "confluent"])
 
 
-@pytest.fixture(params=_ALL.values(), ids=_ALL)
+@pytest.fixture(params=ALL.values(), ids=ALL)
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Both paths into kafka-python, and confluent-kafka."""
     made: Kind = request.param

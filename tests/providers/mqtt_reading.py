@@ -39,7 +39,7 @@ class Subscriber:
         self.found: list[Read] = []
 
     def __enter__(self) -> Self:
-        self._visit(subscribe=True)
+        self.subscribe()
         return self
 
     def __exit__(
@@ -48,6 +48,10 @@ class Subscriber:
         client = self._connected(lambda *_: None, clean=True)
         client.disconnect()
         client.loop(0.01)
+
+    def subscribe(self) -> None:
+        """Also after the broker has forgotten it."""
+        self._visit(subscribe=True)
 
     def read(self) -> list[Read]:
         """All that has arrived at the broker by now, since entry."""

@@ -19,11 +19,13 @@ def both_sides_are_checked(
     caplog: pytest.LogCaptureFixture,
     *,
     plain: tuple[type[Exception], str] = (SendFailed, "does it expect TLS"),
+    bare: str = "",
 ) -> None:
     """3,000 messages come through; a strange authority, no certificate, and no TLS do not.
 
     :param url: with a query; the options of TLS are added.
     :param plain: how the provider fails that says nothing of TLS.
+    :param bare: the URL of a port that knows no TLS, where that fails as an outage does.
     """
     ours = f"tls_cert={certificates.client}&tls_key={certificates.client_key}"
     provider = new(f"{url}&tls=true&tls_ca={certificates.authority}&{ours}")
@@ -36,6 +38,9 @@ def both_sides_are_checked(
     kind, words = plain
     with pytest.raises(kind, match=words):
         new(url)
+    if bare:
+        with pytest.raises(SendFailed, match="is it a port without TLS[?] .* leave out tls=true, or the s of .*s:"):
+            new(f"{bare}&tls=true&tls_ca={certificates.authority}")
     caplog.set_level(logging.WARNING)
     assert new(f"{url}&tls=true&tls_verify=false&{ours}").describe()["security"] == "tls on, not verified"
     assert "certificate is not checked" in caplog.text

@@ -14,13 +14,18 @@ class TcpLine:
     """Listens on :attr:`port` of 127.0.0.1 and passes bytes on to the server at ``target``, both ways.
 
     Cut, it closes all connections, and new ones are refused. One thread, from entry to exit.
+
+    :param port: where to listen; 0: at a free one.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, port: int = 0) -> None:
         self._target = target
-        self._listener: socket.socket | None = socket.create_server(("127.0.0.1", 0))
+        self._listener: socket.socket | None = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._peers: dict[socket.socket, socket.socket] = {}
+        self._clients: set[socket.socket] = set()
+        #: Bytes that clients may still send; None: any number.
+        self._left: int | None = None
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
         self._up = True
@@ -49,8 +54,13 @@ class TcpLine:
         self._up = False
         self._look()
 
+    def cut_after(self, count: int) -> None:
+        """Cut it once so many more bytes have been passed on to the server."""
+        self._left = count
+
     def mend(self) -> None:
         """Take connections again."""
+        self._left = None
         self._up = True
         self._look()
 
@@ -88,6 +98,7 @@ class TcpLine:
         except OSError:
             client.close()
             return
+        self._clients.add(client)
         for one, other in ((client, server), (server, client)):
             self._peers[one] = other
             self._selector.register(one, selectors.EVENT_READ)
@@ -95,9 +106,17 @@ class TcpLine:
     def _pass_on(self, source: socket.socket) -> None:
         try:
             data = source.recv(1 << 16)
+            over = False
+            if self._left is not None and source in self._clients:
+                over, data = len(data) >= self._left, data[: self._left]
+                self._left -= len(data)
             if data:
                 self._peers[source].settimeout(10)
                 self._peers[source].sendall(data)
+            if over:
+                self._up = False
+                self._hang_up()
+            if data or over:
                 return
         except OSError:
             pass
@@ -106,6 +125,7 @@ class TcpLine:
     def _end(self, source: socket.socket) -> None:
         for one in (source, self._peers.pop(source)):
             self._peers.pop(one, None)
+            self._clients.discard(one)
             self._selector.unregister(one)
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

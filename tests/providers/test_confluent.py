@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -271,13 +272,15 @@ def test_no_native_thread_stays(kafka_broker: KafkaBroker, kafka_topic: NewTopic
     before = len(os.listdir("/proc/self/task"))
     for _ in range(3):
         use()
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 60
     while len(os.listdir("/proc/self/task")) > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(os.listdir("/proc/self/task")) <= before
 
 
-def test_close_while_the_cluster_is_asked_for_a_topic(kafka_control: KafkaBroker) -> None:
+def test_close_while_the_cluster_is_asked_for_a_topic(
+    kafka_control: KafkaBroker, promised: Callable[[float], float]
+) -> None:
     provider = ConfluentProvider(ConfluentOptions(hosts=(kafka_control.bootstrap,)))
     provider.open(CONTEXT)
     kafka_control.freeze()
@@ -294,12 +297,14 @@ def test_close_while_the_cluster_is_asked_for_a_topic(kafka_control: KafkaBroker
     time.sleep(0.3)  # until it asks, of which nothing tells
     began = time.monotonic()
     provider.close(2)
-    sender.join(5)
-    assert time.monotonic() - began < 2.5
+    sender.join(60)
+    assert time.monotonic() - began < promised(2.5)
     assert "never-heard-of" in str(errors[0])
 
 
-def test_a_fork_while_a_send_is_stuck(kafka_control: KafkaBroker, kafka_topic: NewTopic) -> None:
+def test_a_fork_while_a_send_is_stuck(
+    kafka_control: KafkaBroker, kafka_topic: NewTopic, promised: Callable[[float], float]
+) -> None:
     """The copy in the child waits for nothing, neither when it is dropped nor when the interpreter ends."""
     code = (
         "import gc, os, sys, threading, time\n"
@@ -319,12 +324,12 @@ def test_a_fork_while_a_send_is_stuck(kafka_control: KafkaBroker, kafka_topic: N
         "child = os.fork()\n"
         "if child == 0:\n"
         "    began = time.monotonic(); provider._connection = None; gc.collect()\n"
-        "    sys.exit(0 if time.monotonic() - began < 0.5 else 3)\n"
+        "    sys.exit(0 if time.monotonic() - began < float(sys.argv[3]) else 3)\n"
         "began = time.monotonic(); _, status = os.waitpid(child, 0)\n"
         "print(status, time.monotonic() - began, flush=True)\n"
         "provider.close(5); sender.join()\n"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code, kafka_control.bootstrap, kafka_topic()]
+    command = [sys.executable, "-W", "ignore", "-c", code, kafka_control.bootstrap, kafka_topic(), str(promised(0.5))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in [os.getcwd(), *sys.path] if path)}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -337,7 +342,7 @@ def test_a_fork_while_a_send_is_stuck(kafka_control: KafkaBroker, kafka_topic: N
         process.stdin.flush()
         status, took = process.stdout.readline().split()
         kafka_control.thaw()
-        process.wait(20)
+        process.wait(60)
     assert status == "0"
-    assert float(took) < 0.9
+    assert float(took) < promised(0.9)
     assert process.returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import uuid
 
 import pytest
 
@@ -32,21 +33,23 @@ class TestHttp(ProviderContract):
     @pytest.fixture(autouse=True)
     def destination(self, http_server: HttpServer) -> None:
         self.server = http_server
+        #: Of this test alone: a request that an earlier one gave up may still be stored.
+        self.path = f"/inbox/{uuid.uuid4().hex}"
         self._behave()
 
     def _behave(self, **more: int) -> None:
         self.server.behave(Manner(authorization=_LOGIN, poison=_POISON.decode(), **more))
 
     def url(self) -> str:
-        return f"http://kit:{_PASSWORD}@127.0.0.1:{self.server.port}/inbox?mb.timeout=1s{self.query}"
+        return f"http://kit:{_PASSWORD}@127.0.0.1:{self.server.port}{self.path}?mb.timeout=1s{self.query}"
 
     def unusable_url(self) -> str:
-        return f"http://kit:something-else@127.0.0.1:{self.server.port}/inbox?mb.timeout=1s{self.query}"
+        return f"http://kit:something-else@127.0.0.1:{self.server.port}{self.path}?mb.timeout=1s{self.query}"
 
     def arrived(self) -> list[Arrived]:
         return [
             Arrived(found.value, found.topic, found.key, found.headers, found.timestamp, found.partition)
-            for found in items(self.server)
+            for found in items(self.server, self.path)
         ]
 
     def kept(self, message: Message) -> Arrived:

@@ -1,6 +1,7 @@
 """The contract, kept by the provider ``mqtt``, against a real broker.
 
-An outage is a cut of the line to it: killed with -9, Mosquitto forgets the subscriptions with which the tests read.
+An outage is a cut of the line to it: killed with -9, Mosquitto forgets what it had acknowledged (decision 0022), and
+the subscriptions with which the tests read; test_mqtt_outage.py kills it.
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class _Mqtt(ProviderContract):
 
     def thaw(self) -> None:
         self.server.thaw()
+
+    def fail_after(self, count: int) -> None:
+        # Of the size that a message has with its properties.
+        self.line.cut_after(160 * count)
 
     def make_rejected(self, message: Message) -> Message:
         return message._replace(topic=f"{message.topic}/#")

@@ -82,9 +82,9 @@ def test_down_refuses_to_open_to_send_and_to_idle_until_up(new: New) -> None:
 def test_a_broker_that_goes_away_in_the_middle_keeps_what_arrived(new: New) -> None:
     provider = new(rate=1_000)
     sender, failures = in_thread(lambda: provider.send(make_batch(1, 1_000)))
-    arrived = len(provider.wait_for(1, 10))
+    arrived = len(provider.wait_for(1, 60))
     provider.down()
-    sender.join(10)
+    sender.join(60)
     (failure,) = failures
     assert isinstance(failure, SendFailed)
     assert failure.undelivered == range(provider.count, 1_000)
@@ -163,7 +163,7 @@ def test_waits_end_when_the_buffer_stops(new: New, slow: dict[str, float]) -> No
     sender, failures = in_thread(lambda: provider.send(make_batch(1, 10)))
     provider.wait_until(lambda: provider.attempts == 1, 10)
     told.stopping.set()
-    sender.join(10)
+    sender.join(60)
     assert not sender.is_alive()
     assert "the buffer stops" in str(failures[0])
     assert provider.count == 0
@@ -181,23 +181,23 @@ def test_a_stuck_send_looks_at_nothing_until_it_is_released(new: New) -> None:
     assert sender.is_alive()
     assert provider.count == 0
     provider.release()
-    assert sequences_of(provider.wait_for(3, 10)) == [1, 2, 3]
-    sender.join(10)
+    assert sequences_of(provider.wait_for(3, 60)) == [1, 2, 3]
+    sender.join(60)
     assert failures == []
 
 
-def test_pace_and_latency_are_kept(new: New) -> None:
+def test_pace_and_latency_are_kept(new: New, promised: Callable[[float], float]) -> None:
     provider = new(rate=2_000, latency=0.05)
     began = time.monotonic()
     provider.send(make_batch(1, 200))
     provider.send(make_batch(201, 200))
     took = time.monotonic() - began
-    assert 0.3 <= took < 10
+    assert 0.3 <= took < promised(10)
     provider.set_rate(None)
     provider.set_latency(0)
     began = time.monotonic()
     provider.send(make_batch(401, 10_000))
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < promised(4)
 
 
 def test_memory_is_bounded_by_keep(new: New) -> None:
@@ -272,7 +272,7 @@ def test_an_outage_counts_from_the_first_open() -> None:
         try:
             provider.open(told)
         except SendFailed:
-            assert time.monotonic() < until + 5
+            assert time.monotonic() < until + 60
             told.stopping.wait(0.01)
         else:
             break

@@ -185,12 +185,12 @@ def test_a_stuck_send_looks_at_nothing_until_it_is_released(how: str) -> None:
     else:
         provider.inject_error("stuck")
     sender = in_thread(lambda: provider.send(make_batch(1, 3)))
-    assert provider.hanging.wait(10)
+    assert provider.hanging.wait(60)
     told.stopping.set()
     assert sender.is_alive()
     assert inner.count == 0
     provider.release()
-    sender.join(10)
+    sender.join(60)
     assert inner.count == 3
     assert not provider.hanging.is_set()
 

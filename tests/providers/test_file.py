@@ -257,7 +257,7 @@ def test_closed_twice_and_opened_again(new: New, path: Path) -> None:
     provider = new()
     provider.close(1)
     provider.close(1)
-    with pytest.raises(SendFailed, match="closed"):
+    with pytest.raises(SendFailed, match=r"call open\(\) first"):
         provider.send(make_batch(1, 1))
     provider.open(context())
     provider.send(make_batch(1, 1))

@@ -9,25 +9,24 @@ import socket
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mbframework_http import HttpOptions
 from mbframework_http.provider import HttpProvider
 
 from mbframework import MessageBuffer
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message
-from mbframework.plugins.options import describe_options
 from mbframework.plugins.source import resolve
 from mbframework.testing.http import HttpServer, Manner
-from tests.providers.batches import batch_of, documented_urls, make_batch
+from tests.providers.batches import batch_of, make_batch
 from tests.providers.certificates import Certificates, make_certificates
 from tests.providers.connections import waits_end
 from tests.providers.http_proxy import running_proxy
 from tests.providers.http_reading import items, items_of, numbers
 from tests.providers.made import New, why_refused
-from tests.providers.provider_pages import documented_examples, documented_options
+from tests.providers.provider_pages import documented_examples
 
 ONE = Message(1, "orders", b"value", b"key", (), None, None, 1_700_000_000_000_000_000)
 
@@ -214,7 +213,7 @@ def test_an_endpoint_that_drops_repeats_has_each_once(new: New) -> None:
         assert numbers(server) == list(range(1, 11))
 
 
-def test_who_does_not_speak_http(new: New) -> None:
+def test_who_does_not_speak_http(new: New, promised: Callable[[float], float]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         provider = new(f"http://127.0.0.1:{port}?mb.timeout=300ms")
@@ -222,7 +221,7 @@ def test_who_does_not_speak_http(new: New) -> None:
         with pytest.raises(SendFailed, match="takes connections, but does not answer in time") as failed:
             provider.send(make_batch(1, 1))
         assert failed.value.uncertain
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < promised(2)
         with pytest.raises(SendFailed, match="no encryption in time|takes no connection in time"):
             new(f"https://127.0.0.1:{port}?mb.connect_timeout=300ms")
 
@@ -420,18 +419,6 @@ def test_what_belongs_to_the_endpoint_is_left_alone(http_server: HttpServer, new
     assert [request.target for request in http_server.stored()] == ["/inbox%2Fx/?b=2&a=%26&flag&timeout=5"]
 
 
-@pytest.mark.parametrize("url", [*documented_urls("http", "http"), *documented_urls("http", "https")])
-def test_every_documented_url_is_understood(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("HOOK_SECRET", "API_KEY"):
-        monkeypatch.setenv(name, "x")
-    (tmp_path / "token").write_text("x")
-    assert resolve(url.replace("/run/secrets/", f"{tmp_path}/")) is not None
-
-
-def test_every_option_is_documented() -> None:
-    assert documented_options("http") == [info.name for info in describe_options("http", HttpOptions)]
-
-
 def test_the_documented_example_works(http_server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for example in documented_examples("http"):
@@ -443,8 +430,10 @@ def test_the_documented_example_works(http_server: HttpServer, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("how", ["stopping", "close"])
-def test_a_wait_ends_when_the_buffer_stops_or_closes(http_server: HttpServer, new: New, how: str) -> None:
-    assert "the buffer is closing" in waits_end(f"{http_server.url}?mb.timeout=60s", http_server, how)
+def test_a_wait_ends_when_the_buffer_stops_or_closes(
+    http_server: HttpServer, new: New, how: str, promised: Callable[[float], float]
+) -> None:
+    assert "the buffer is closing" in waits_end(f"{http_server.url}?mb.timeout=300s", http_server, how, promised(4))
     # Thawed, it would store the request that was under way in the middle of the next test.
     http_server.kill()
 
@@ -469,7 +458,7 @@ def test_refused_messages_reach_the_dead_letters_with_the_reason(http_server: Ht
         buffer.write_many("orders", [b"%d" % n for n in range(20)])
         buffer.write("orders", b"poison")
         buffer.write_many("orders", [b"%d" % n for n in range(20, 40)])
-        buffer.flush(20)
+        buffer.flush(60)
         status = buffer.status()
         assert (status.delivered, status.dead, status.lost) == (40, 1, 0)
     assert numbers(http_server) == list(range(40))

@@ -81,7 +81,7 @@ def test_a_lane_that_is_refused_keeps_all_and_goes_on(http_server: HttpServer, t
         status = buffer.status()
         assert (status.state, status.dead, status.delivered) == ("blocked", 0, 0)
         token.write_text("right")
-        buffer.flush(20)
+        buffer.flush(60)
     assert numbers(http_server) == list(range(300))
 
 

@@ -16,6 +16,8 @@ from tests.providers.kafka_proxy import NOT_ENOUGH_REPLICAS, NOT_ENOUGH_REPLICAS
 
 __all__ = ["kind"]
 
+pytestmark = pytest.mark.xdist_group("kafka replicas")
+
 
 @pytest.fixture(scope="module")
 def proxied() -> Iterator[tuple[KafkaBroker, ProduceProxy]]:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mbframework_mqtt import MqttOptions
 from mbframework_mqtt.faults import translate
 from mbframework_mqtt.message import Content, decode, properties, refusal
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import NO_PARTITION, Header, Message
-from mbframework.plugins.options import describe_options
-from mbframework.plugins.source import resolve
 from mbframework.testing.mqtt import MosquittoServer
 from tests.mqtt_fixture import MQTT_LARGEST
-from tests.providers.batches import batch_of, documented_urls, make_batch
+from tests.providers.batches import batch_of, make_batch
 from tests.providers.certificates import Certificates
 from tests.providers.made import New, why_refused
 from tests.providers.mqtt_reading import Subscriber, numbers
-from tests.providers.provider_pages import documented_examples, documented_options
+from tests.providers.provider_pages import documented_examples
 from tests.providers.secured import both_sides_are_checked
 
 ONE = Message(1, "orders", b"1", b"key", (), None, None, 1_700_000_000_000_000_000)
@@ -206,7 +204,7 @@ def test_two_that_share_a_client_id(mqtt_server: MosquittoServer, mqtt_prefix: s
     url = writer(mqtt_server, f"prefix={mqtt_prefix}&client_id={mqtt_prefix[:20]}")
     first = new(url)
     new(url)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while first._link.alive():  # type: ignore[attr-defined]
         assert time.monotonic() < deadline, "the broker did not end the older connection"
         time.sleep(0.01)  # the end of a connection takes a moment to arrive
@@ -230,13 +228,13 @@ def test_reasons_that_this_broker_never_gives(code: int, kind: type[Exception], 
     assert str(told).startswith("host:1883: what it said")
 
 
-def test_who_does_not_answer_as_mqtt(new: New) -> None:
+def test_who_does_not_answer_as_mqtt(new: New, promised: Callable[[float], float]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         began = time.monotonic()
         with pytest.raises(SendFailed, match="takes connections, but does not answer"):
             new(f"mqtt://127.0.0.1:{port}?connect_timeout=300ms")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < promised(2)
     with pytest.raises(SendFailed, match=f"127.0.0.1:{port}.*refused"):
         new(f"mqtt://127.0.0.1:{port}")
 
@@ -249,9 +247,10 @@ def test_tls_checks_both_sides(
     new: New,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    url = f"mqtt://writer:hush-hush@127.0.0.1:{mqtt_tls_port}?prefix={mqtt_prefix}&connect_timeout=3s"
+    url = f"mqtt://writer:hush-hush@127.0.0.1:{mqtt_tls_port}?prefix={mqtt_prefix}&connect_timeout=60s"
     with Subscriber(mqtt_server.port, mqtt_prefix) as subscriber:
-        both_sides_are_checked(new, url, mqtt_certificates, caplog)
+        bare = f"mqtts://127.0.0.1:{mqtt_server.port}?connect_timeout=3s"
+        both_sides_are_checked(new, url, mqtt_certificates, caplog, bare=bare)
         assert numbers(subscriber) == list(range(1, 3001))
 
 
@@ -276,15 +275,6 @@ def test_tls_checks_both_sides(
 )
 def test_a_wrong_url_is_refused(url: str, option: str) -> None:
     why_refused(url, option)
-
-
-@pytest.mark.parametrize("url", documented_urls("mqtt", "mqtt"))
-def test_every_documented_url_is_understood(url: str) -> None:
-    assert resolve(url) is not None
-
-
-def test_every_option_is_documented() -> None:
-    assert documented_options("mqtt") == [info.name for info in describe_options("mqtt", MqttOptions)]
 
 
 def test_the_documented_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

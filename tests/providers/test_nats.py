@@ -5,16 +5,15 @@ from __future__ import annotations
 import base64
 import itertools
 import logging
-import re
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nats.errors
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mbframework_nats import NatsOptions
 from mbframework_nats.entry import Entry, covers, subject, topic_of
 from mbframework_nats.faults import Lost, translate
 from mbframework_nats.pace import Pace
@@ -22,14 +21,12 @@ from nats.js.errors import APIError
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message, Position
-from mbframework.plugins.options import describe_options
-from mbframework.plugins.source import resolve
 from mbframework.testing.nats import NatsServer
 from tests.nats_fixture import require_nats
-from tests.providers.batches import ROOT, RUN, any_messages, batch_of, make_batch
+from tests.providers.batches import RUN, any_messages, batch_of, make_batch
 from tests.providers.made import New, why_refused
 from tests.providers.nats_reading import Plain, entries
-from tests.providers.provider_pages import documented_examples, documented_options
+from tests.providers.provider_pages import documented_examples
 
 ONE = Message(1, "orders", b"value", b"key", (), None, None, 1_700_000_000_000_000_000)
 
@@ -263,7 +260,7 @@ def test_a_work_queue_has_no_position_but_recognises_repeats(
 # ---- servers
 
 
-def test_who_is_no_server_of_jetstream(new: New) -> None:
+def test_who_is_no_server_of_jetstream(new: New, promised: Callable[[float], float]) -> None:
     require_nats()
     with NatsServer(jetstream=False) as server:
         with pytest.raises(ProviderUnusable, match="start the server with -js"):
@@ -273,7 +270,7 @@ def test_who_is_no_server_of_jetstream(new: New) -> None:
         began = time.monotonic()
         with pytest.raises(SendFailed, match="takes connections, but does not answer"):
             new(f"nats://127.0.0.1:{port}/ORDERS?connect_timeout=300ms")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < promised(2)
     with pytest.raises(SendFailed, match=f"127.0.0.1:{port}: .*(refused|Connect call failed)"):
         new(f"nats://127.0.0.1:{port}/ORDERS")
 
@@ -332,21 +329,6 @@ def test_errors_that_are_hard_to_provoke(error: Exception, kind: type[Exception]
 )
 def test_a_wrong_url_is_refused(url: str, option: str) -> None:
     assert "SUAX" not in why_refused(url, option)
-
-
-def test_every_documented_url_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seed = tmp_path / "app.seed"
-    seed.write_text("SU…")
-    monkeypatch.setenv("NATS_TOKEN", "secret")
-    page = (ROOT / "docs" / "providers" / "nats.md").read_text().replace("/etc/nats/app.seed", str(seed))
-    urls = re.findall(r"^nats://\S+$", page, re.MULTILINE)
-    assert len(urls) == 4
-    for url in urls:
-        assert resolve(url) is not None
-
-
-def test_every_option_is_documented() -> None:
-    assert documented_options("nats") == [info.name for info in describe_options("nats", NatsOptions)]
 
 
 def test_the_documented_example_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

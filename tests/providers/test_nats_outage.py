@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -135,9 +136,9 @@ def test_somebody_else_writes_all_the_time(nats_server: NatsServer, stream: str,
     try:
         send(one, 1)
     finally:
-        other.join(30)
+        other.join(60)
         done.set()
-        stranger.join(5)
+        stranger.join(60)
     found = numbers(nats_server, stream)
     assert [number for number in found if number < 100_000] == list(range(1, 4001))
     assert [number for number in found if number > 100_000] == list(range(100_001, 104_001))
@@ -221,6 +222,8 @@ def test_a_lost_connection_is_noticed_and_mended_between_sends(nats_control: Nat
 
 
 @pytest.mark.parametrize("how", ["stopping", "close"])
-def test_a_wait_ends_when_the_buffer_stops_or_closes(nats_control: NatsServer, stream: str, how: str) -> None:
-    waits_end(url(nats_control, stream, "timeout=60s"), nats_control, how)
+def test_a_wait_ends_when_the_buffer_stops_or_closes(
+    nats_control: NatsServer, stream: str, how: str, promised: Callable[[float], float]
+) -> None:
+    waits_end(url(nats_control, stream, "timeout=300s"), nats_control, how, promised(4))
     nats_control.thaw()

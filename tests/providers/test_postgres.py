@@ -13,19 +13,16 @@ from pathlib import Path
 import psycopg
 import pytest
 from hypothesis import given, settings
-from mbframework_postgres import PostgresOptions
 from mbframework_postgres.faults import is_refusal, translate
 from mbframework_postgres.schema import decode_headers
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message, Position
-from mbframework.plugins.options import describe_options
-from mbframework.plugins.source import resolve
 from mbframework.testing.postgres import PostgresServer
-from tests.providers.batches import RUN, any_messages, batch_of, documented_urls, make_batch
+from tests.providers.batches import RUN, any_messages, batch_of, make_batch
 from tests.providers.certificates import Certificates, make_certificates
 from tests.providers.made import New, why_refused
-from tests.providers.provider_pages import documented_examples, documented_options
+from tests.providers.provider_pages import documented_examples
 
 Execute = Callable[..., list[tuple[object, ...]]]
 ONE = Message(1, "orders", b"value", b"key", (), None, None, 1_700_000_000_000_000_000)
@@ -290,13 +287,13 @@ def test_errors_that_are_hard_to_provoke(code: str, kind: type[Exception], words
     assert not is_refusal(Told(code))
 
 
-def test_who_does_not_answer_as_postgres(new: New) -> None:
+def test_who_does_not_answer_as_postgres(new: New, promised: Callable[[float], float]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         began = time.monotonic()
         with pytest.raises(SendFailed, match="no answer within connect_timeout"):
             new(f"postgres://127.0.0.1:{port}/db?connect_timeout=300ms")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < promised(2)
     with pytest.raises(SendFailed, match=f"127.0.0.1.*{port}.*refused"):
         new(f"postgres://127.0.0.1:{port}/db")
 
@@ -408,15 +405,6 @@ def test_a_server_without_tls_is_no_server_with_tls(postgres_server: PostgresSer
 )
 def test_a_wrong_url_is_refused(url: str, option: str) -> None:
     why_refused(url, option)
-
-
-@pytest.mark.parametrize("url", documented_urls("postgres", "postgres"))
-def test_every_documented_url_is_understood(url: str) -> None:
-    assert resolve(url) is not None
-
-
-def test_every_option_is_documented() -> None:
-    assert documented_options("postgres") == [info.name for info in describe_options("postgres", PostgresOptions)]
 
 
 def test_the_documented_example_works(

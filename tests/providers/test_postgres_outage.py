@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -115,9 +116,9 @@ def test_a_lost_connection_is_noticed_and_mended_between_sends(
 
 @pytest.mark.parametrize("how", ["stopping", "close"])
 def test_a_wait_ends_when_the_buffer_stops_or_closes(
-    postgres_control: PostgresServer, postgres_schema: str, how: str
+    postgres_control: PostgresServer, postgres_schema: str, how: str, promised: Callable[[float], float]
 ) -> None:
-    waits_end(url_of(postgres_control, postgres_schema, "timeout=60s"), postgres_control, how)
+    waits_end(url_of(postgres_control, postgres_schema, "timeout=300s"), postgres_control, how, promised(4))
     postgres_control.thaw()
 
 

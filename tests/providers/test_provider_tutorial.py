@@ -116,10 +116,10 @@ def test_the_tutorial_connects_again_after_the_server_hung_up(installed: None, s
     url = f"lines://{host!s}:{port}?token=letmein"
     with MessageBuffer(tmp_path / "b", url, retry_wait=0.01) as buffer:
         buffer.write("orders", "1")
-        buffer.flush(10)
+        buffer.flush(60)
         server.hang_up()
         buffer.write("orders", "2")
-        buffer.flush(10)
+        buffer.flush(60)
     assert [value for _, value in server.lines] == ["1", "2"]
 
 

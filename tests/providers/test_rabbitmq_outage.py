@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_outages_among_50_000_messages(rabbitmq_control: RabbitServer, rabbitmq_
     """Two kill -9 and a freeze: nothing is lost, the order is kept, and at most a batch each is repeated."""
     queue = f"{rabbitmq_prefix}orders"
     make_queue(rabbitmq_control.port, queue)
-    url = f"{rabbitmq_control.url}?prefix={rabbitmq_prefix}&timeout=500ms&connect_timeout=500ms"
+    url = f"{rabbitmq_control.url}?prefix={rabbitmq_prefix}&timeout=60s&connect_timeout=60s"
     exactly_once.outages_among_50_000(tmp_path / "b", url, rabbitmq_control)
     [taken] = drain(rabbitmq_control.port, queue, timeout=30)
     found = [int(body) for _, body in taken]
@@ -101,10 +102,10 @@ def test_a_batch_that_is_cut_tells_what_is_there(rabbitmq_server: RabbitServer, 
 
 @pytest.mark.parametrize("how", ["stopping", "close"])
 def test_a_wait_ends_when_the_buffer_stops_or_closes(
-    rabbitmq_control: RabbitServer, rabbitmq_prefix: str, how: str
+    rabbitmq_control: RabbitServer, rabbitmq_prefix: str, how: str, promised: Callable[[float], float]
 ) -> None:
     make_queue(rabbitmq_control.port, f"{rabbitmq_prefix}orders")
-    waits_end(f"{rabbitmq_control.url}?prefix={rabbitmq_prefix}&timeout=60s", rabbitmq_control, how)
+    waits_end(f"{rabbitmq_control.url}?prefix={rabbitmq_prefix}&timeout=300s", rabbitmq_control, how, promised(4))
     rabbitmq_control.thaw()
 
 

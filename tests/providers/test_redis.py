@@ -5,26 +5,23 @@ from __future__ import annotations
 import itertools
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis.exceptions
 from hypothesis import given, settings
-from mbframework_redis import RedisOptions
 from mbframework_redis.entry import MOST_HEADERS, Entry
 from mbframework_redis.faults import translate
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message, Position
-from mbframework.plugins.options import describe_options
-from mbframework.plugins.source import resolve
 from mbframework.testing.redis import RedisServer
-from tests.providers.batches import RUN, any_messages, batch_of, documented_urls, make_batch
+from tests.providers.batches import RUN, any_messages, batch_of, make_batch
 from tests.providers.certificates import Certificates, make_certificates
 from tests.providers.made import New, why_refused
-from tests.providers.provider_pages import documented_examples, documented_options
+from tests.providers.provider_pages import documented_examples
 from tests.providers.redis_reading import client, entries
 from tests.providers.secured import both_sides_are_checked
 
@@ -182,7 +179,7 @@ def test_in_a_cluster_the_keys_share_a_slot(redis_prefix: str, new: New) -> None
         first.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
         second.execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
         first.execute_command("CLUSTER MEET", "127.0.0.1", two.port)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while any(node.execute_command("CLUSTER INFO")["cluster_state"] != "ok" for node in (first, second)):
             assert time.monotonic() < deadline, "the nodes do not meet"
             time.sleep(0.05)  # a cluster cannot be awaited
@@ -217,13 +214,13 @@ def test_errors_that_are_hard_to_provoke(error: redis.RedisError, kind: type[Exc
     assert str(told).startswith("host:6379: ")
 
 
-def test_who_does_not_answer_as_redis(new: New) -> None:
+def test_who_does_not_answer_as_redis(new: New, promised: Callable[[float], float]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         began = time.monotonic()
         with pytest.raises(SendFailed, match="takes connections, but does not answer"):
             new(f"redis://127.0.0.1:{port}?connect_timeout=300ms")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < promised(2)
     with pytest.raises(SendFailed, match=f"127.0.0.1:{port}.*refused"):
         new(f"redis://127.0.0.1:{port}")
 
@@ -248,9 +245,17 @@ def redis_tls(redis_server: RedisServer, certificates: Certificates) -> Iterator
 
 
 def test_tls_checks_both_sides(
-    redis_tls: int, redis_prefix: str, certificates: Certificates, new: New, caplog: pytest.LogCaptureFixture
+    redis_server: RedisServer,
+    redis_tls: int,
+    redis_prefix: str,
+    certificates: Certificates,
+    new: New,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    both_sides_are_checked(new, f"redis://127.0.0.1:{redis_tls}?prefix={redis_prefix}", certificates, caplog)
+    # A Redis without TLS waits for more, and does not say that it understands nothing.
+    bare = f"rediss://127.0.0.1:{redis_server.port}?connect_timeout=300ms"
+    url = f"redis://127.0.0.1:{redis_tls}?prefix={redis_prefix}"
+    both_sides_are_checked(new, url, certificates, caplog, bare=bare)
 
 
 # ---- options
@@ -275,15 +280,6 @@ def test_tls_checks_both_sides(
 )
 def test_a_wrong_url_is_refused(url: str, option: str) -> None:
     why_refused(url, option)
-
-
-@pytest.mark.parametrize("url", documented_urls("redis", "redis"))
-def test_every_documented_url_is_understood(url: str) -> None:
-    assert resolve(url) is not None
-
-
-def test_every_option_is_documented() -> None:
-    assert documented_options("redis") == [info.name for info in describe_options("redis", RedisOptions)]
 
 
 def test_the_documented_example_works(

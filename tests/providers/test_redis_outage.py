@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,8 +124,10 @@ def test_a_lost_connection_is_noticed_and_mended_between_sends(redis_control: Re
 
 
 @pytest.mark.parametrize("how", ["stopping", "close"])
-def test_a_wait_ends_when_the_buffer_stops_or_closes(redis_control: RedisServer, redis_prefix: str, how: str) -> None:
-    waits_end(f"{redis_control.url}?prefix={redis_prefix}&timeout=60s", redis_control, how)
+def test_a_wait_ends_when_the_buffer_stops_or_closes(
+    redis_control: RedisServer, redis_prefix: str, how: str, promised: Callable[[float], float]
+) -> None:
+    waits_end(f"{redis_control.url}?prefix={redis_prefix}&timeout=300s", redis_control, how, promised(4))
     redis_control.thaw()
 
 
@@ -132,7 +135,7 @@ def test_replicas_must_have_it(redis_prefix: str) -> None:
     """Where the replica does not answer the batch has failed, and is there only once in the end."""
     with RedisServer() as primary, RedisServer("--replicaof", "127.0.0.1", str(primary.port)) as replica:
         reader = client(replica.port)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while reader.info("replication")["master_link_status"] != "up":
             assert time.monotonic() < deadline, "the replica does not follow"
             time.sleep(0.05)  # a link cannot be awaited

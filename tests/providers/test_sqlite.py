@@ -195,7 +195,7 @@ def test_waiting_for_a_lock_ends_when_the_buffer_stops_or_closes(tmp_path: Path,
             told.stopping.set()
         else:
             provider.close(0)
-        sender.join(10)
+        sender.join(60)
         assert not sender.is_alive()
     assert len(failures) == 1
     provider.close(1)
