@@ -8,8 +8,8 @@ Promises
   second may be missing.
 - Every text that did not come from this program goes through ``scrub``, which takes out the provider's secrets.
 
-Each line is one JSON object: ``schema`` 1, ``at`` (seconds since 1970), ``boot_ns``, ``kind``, and the kind's own
-fields, as in docs/status.md.
+Each line is one JSON object: ``schema`` 1, ``at`` (seconds since 1970), ``boot_ns`` and ``boot_id`` (the boot clock, of
+which boot), ``kind``, and the kind's own fields, as in docs/status.md.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ class EventLog:
         if len(self._queue) >= _QUEUE:
             self.dropped += 1
             return
-        line = {"schema": 1, "at": self._files.wall_ns() / 1e9, "boot_ns": self._files.boot_ns(), "kind": kind}
-        self._queue.append(line | facts)
+        files = self._files
+        clocks = {"at": files.wall_ns() / 1e9, "boot_ns": files.boot_ns(), "boot_id": files.boot_id().hex()}
+        self._queue.append({"schema": 1, **clocks, "kind": kind} | facts)
 
     def observe(self, hook: str, **facts: Any) -> None:
         """Tell the observers."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from mbframework import pause, speedups
 from mbframework.history import Sent, Written
-from mbframework.status import LaneStatus, SeekPosition, clock_jump, instant, letters_kept, oldest_on_disk, read_lane
+from mbframework.narration import clock_jump, instant
+from mbframework.status import LaneStatus, SeekPosition, letters_kept, oldest_on_disk, read_lane
 
 if TYPE_CHECKING:
     from mbframework.engine import Engine

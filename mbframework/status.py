@@ -14,39 +14,38 @@ Neither a provider nor its client library is imported. Any thread; any process t
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mbframework import directory as directories
-from mbframework import spans
+from mbframework import narration, spans
 from mbframework.accounts import accounts_of
 from mbframework.deadstore import DeadStore
 from mbframework.errors import DirectoryError, UnsupportedFormat
 from mbframework.files import Files
-from mbframework.lockfile import is_held
+from mbframework.narration import instant_of
 from mbframework.spool import frame, layout
 from mbframework.spool.reader import Run, SpoolReader
 from mbframework.spool.seek import SeekSlot
 from mbframework.spool.segment_header import wall_of
 from mbframework.spool.survey import Survey, glance, read_seek
+from mbframework.state import STATES, Sending, halves_of, silence, state_of
 
-#: Seconds without a heartbeat after which what the engine last said is stale.
-STALE_AFTER = 3.0
-#: Those that a process tells of itself.
-_TOLD_STATES = ("live", "buffering", "draining", "paused", "blocked", "disk-error")
-#: Those in which messages of the backlog go out.
-SENDING_STATES = ("live", "draining")
-STATES = (*_TOLD_STATES, "stale", "dead")
-_MAX_STATUS = 1 << 20
-#: Of the status files.
-_SCHEMA = 1
+__all__ = [
+    "STATES",
+    "BufferStatus",
+    "LaneStatus",
+    "SeekPosition",
+    "letters_kept",
+    "oldest_on_disk",
+    "read",
+    "read_lane",
+    "read_narration",
+]
+
 _LOOKS = 4
-_MAX_NUMBER = 1 << 63
-#: Seconds by which two clocks may differ without one of them having been set.
-_JUMP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +66,9 @@ class LaneStatus:
     they cannot be read). ``clock_jump_s``: by how much the wall clock was set since the state began, negative where it
     was set back. ``lost`` has three sources: ``lost_live`` and ``lost_linger`` (in memory when the process was killed:
     they may have arrived), ``lost_disk`` (unreadable or gone); ``returned`` are those that ``close()`` handed back.
+    ``heartbeat_age_s``: of the processes that have the lane the one that has been silent longest, else of the last one.
+    ``sender``: how the half that sends is (see :mod:`mbframework.state`); unless that is "alive", what is told of the
+    provider is of the past.
     """
 
     name: str
@@ -104,6 +106,7 @@ class LaneStatus:
     heartbeat_age_s: float | None = None
     writer_pid: int | None = None
     sender_pid: int | None = None
+    sender: Sending = "alive"
     #: Messages that a provider took although one in front of them, of the same ordering domain, had failed.
     order_violations: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -176,28 +179,21 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
     known = _steady(files, path)
     if problems is not None:
         problems.extend(_unreadable(files, path, known, name))
-    (writer, writer_trouble), (sender, sender_trouble) = (
-        _narration(files, os.path.join(path, file)) for file in (layout.WRITER_STATUS_FILE, layout.SENDER_STATUS_FILE)
-    )
+    halves = writer, sender = halves_of(files, path)
     if problems is not None:
-        told = ((layout.WRITER_STATUS_FILE, writer_trouble), (layout.SENDER_STATUS_FILE, sender_trouble))
-        problems.extend(f"lane {name}: {file} cannot be read: {trouble}" for file, trouble in told if trouble)
-    writer_age, sender_age = _age(files, writer), _age(files, sender)
-    state, teller = _state(files, path, writer, writer_age, sender, sender_age)
-    accounts = accounts_of(known, running=state != "dead")
-    trouble = _dictionary(sender.get("trouble"))
-    since, told_since = _instant(files, teller, teller, "since"), _number(teller.get("since"))
+        problems.extend(f"lane {name}: {half.file} cannot be read: {half.trouble}" for half in halves if half.trouble)
+    state, told = state_of(files, path, halves), sender.told
+    accounts = accounts_of(known, running=state.name != "dead")
+    trouble: dict[str, Any] = told.get("trouble", {})
+    failures: int = trouble.get("count", 0)
     slot = known.seek
-    ages = [age for age in (writer_age, sender_age) if age is not None]
-    last_error = trouble.get("text") or None
-    blocked = _text(sender.get("blocked"))
     return LaneStatus(
         name=name,
-        mode=_text(writer.get("mode")) or "unknown",
-        state=state,
-        state_since=since,
-        clock_jump_s=clock_jump(told_since, since) if told_since and since and state in _TOLD_STATES else 0.0,
-        state_reason=_text(teller.get("reason")) if state == _text(teller.get("state")) else "",
+        mode=writer.told.get("mode") or "unknown",
+        state=state.name,
+        state_since=state.since,
+        clock_jump_s=state.clock_jump_s,
+        state_reason=state.reason,
         accepted=accounts.accepted,
         delivered=accounts.delivered,
         pruned=accounts.pruned,
@@ -215,19 +211,21 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
         disk_bytes=known.size,
         segments=known.count,
         oldest_age_s=_oldest(files, path, known, slot) if slot and accounts.spooled else None,
-        last_error=blocked or _text(last_error) or None,
-        last_error_at=_instant(files, sender, trouble, "last"),
-        failures=int(_number(trouble.get("count")) or 0),
-        failing_since=_instant(files, sender, trouble, "began") if _number(trouble.get("count")) else None,
-        retry_at=_instant(files, sender, trouble, "retry_at"),
+        last_error=told.get("blocked") or trouble.get("text") or None,
+        last_error_at=instant_of(files, told, trouble, "last"),
+        failures=failures,
+        failing_since=instant_of(files, told, trouble, "began") if failures else None,
+        # Who is silent, or gone, tries nothing.
+        retry_at=instant_of(files, told, trouble, "retry_at") if sender.sending == "alive" else None,
         seek=SeekPosition(slot.segment, slot.next, slot.offset) if slot else SeekPosition(0, 1, 0),
-        provider=_text(sender.get("provider")),
+        provider=told.get("provider", ""),
         clean=known.clean,
-        heartbeat_age_s=min(ages) if ages else None,
-        writer_pid=_pid(writer),
-        sender_pid=_pid(sender),
-        order_violations=int(_number(sender.get("order_violations")) or 0),
-        facts={name: _text(value) for name, value in _dictionary(sender.get("facts")).items()},
+        heartbeat_age_s=silence(halves),
+        writer_pid=writer.told.get("pid"),
+        sender_pid=told.get("pid"),
+        sender=sender.sending,
+        order_violations=told.get("order_violations", 0),
+        facts={name: value for name, value in told.get("facts", {}).items() if isinstance(value, str)},
     )
 
 
@@ -261,78 +259,9 @@ def _steady(files: Files, path: str) -> Survey:
 
 
 def read_narration(files: Files, path: str) -> dict[str, Any]:
-    """A status file; empty where it is missing, torn, too large or not what it should be."""
-    return _narration(files, path)[0]
-
-
-def _narration(files: Files, path: str) -> tuple[dict[str, Any], str]:
-    """A status file, and what is wrong with it; "" also where there is none."""
-    try:
-        fd = files.open(path, write=False)
-    except FileNotFoundError:
-        return {}, ""
-    except OSError as error:
-        return {}, error.strerror or str(error)
-    try:
-        raw = files.pread(fd, _MAX_STATUS + 1, 0)
-    except OSError as error:
-        return {}, error.strerror or str(error)
-    finally:
-        files.close(fd)
-    if len(raw) > _MAX_STATUS:
-        return {}, f"it is larger than {_MAX_STATUS:,} bytes"
-    try:
-        facts = json.loads(raw)
-    except (ValueError, RecursionError):
-        return {}, "it is not JSON; the engine writes it anew when the lane is opened"
-    if not isinstance(facts, dict):
-        return {}, "it is no JSON object; the engine writes it anew when the lane is opened"
-    schema = facts.get("schema")
-    if schema == _SCHEMA:
-        return facts, ""
-    # What a newer release says is taken as far as it is understood.
-    shown = "missing" if schema is None else f"{schema!r:.40}" if isinstance(schema, int | str) else "no number"
-    return facts, f"its schema is {shown}; this release knows {_SCHEMA}"
-
-
-def state_of(files: Files, path: str) -> str:
-    """The state of a lane, and nothing else. Raises OSError."""
-    writer, sender = (
-        read_narration(files, os.path.join(path, file))
-        for file in (layout.WRITER_STATUS_FILE, layout.SENDER_STATUS_FILE)
-    )
-    return _state(files, path, writer, _age(files, writer), sender, _age(files, sender))[0]
-
-
-def _state(
-    files: Files,
-    path: str,
-    writer: dict[str, Any],
-    writer_age: float | None,
-    sender: dict[str, Any],
-    sender_age: float | None,
-) -> tuple[str, dict[str, Any]]:
-    """The state, and whose word it is."""
-    fresh_writer = _speaks(files, writer, writer_age, os.path.join(path, layout.WRITER_LOCK_FILE))
-    fresh_sender = _speaks(files, sender, sender_age, os.path.join(path, layout.SENDER_LOCK_FILE))
-    told = _text(writer.get("state"))
-    if fresh_writer and told in STATES:
-        if told == "buffering" and not writer.get("sends") and fresh_sender:
-            return (_text(sender.get("state")), sender) if sender.get("state") in STATES else (told, writer)
-        return told, writer
-    if fresh_sender and sender.get("state") in STATES:
-        return _text(sender.get("state")), sender
-    held = any(is_held(files, os.path.join(path, name)) for name in (layout.WRITER_LOCK_FILE, layout.SENDER_LOCK_FILE))
-    return "stale" if held else "dead", writer
-
-
-def _speaks(files: Files, narration: dict[str, Any], age: float | None, lock: str) -> bool:
-    """Whether what was told lately is still true: who told it has neither closed the lane nor been killed since."""
-    if age is None or age > STALE_AFTER or narration.get("closed"):
-        return False
-    pid = _pid(narration)
-    # A process of another container cannot be seen, but its lock can.
-    return (pid is not None and pid > 0 and files.process_exists(pid)) or is_held(files, lock)
+    """What a status file says, as far as it can be true; nothing where it is missing or torn."""
+    told, _ = narration.read(files, path)
+    return told
 
 
 def _oldest(files: Files, path: str, known: Survey, slot: SeekSlot) -> float | None:
@@ -382,56 +311,9 @@ def oldest_on_disk(files: Files, path: str, slot: SeekSlot) -> float | None:
     return None
 
 
-def _age(files: Files, narration: dict[str, Any]) -> float | None:
-    """Seconds since the heartbeat, exact within a boot; None where there is none of this boot."""
-    beat = narration.get("heartbeat_boot_ns")
-    if not isinstance(beat, int) or _number(beat) is None or narration.get("boot_id") != files.boot_id().hex():
-        return None
-    return max(0.0, (files.boot_ns() - beat) / 1e9)
-
-
-def instant(files: Files, boot_ns: int) -> float:
-    """An instant of this boot in seconds since 1970, as the wall clock counts now."""
-    return (files.wall_ns() - files.boot_ns() + boot_ns) / 1e9
-
-
-def clock_jump(told: float, since: float) -> float:
-    """By how many seconds the wall clock was set since an instant that it gave as ``told``, and now as ``since``."""
-    return round(since - told, 1) if abs(since - told) >= _JUMP_S else 0.0
-
-
-def _instant(files: Files, told: Mapping[str, Any], section: Mapping[str, Any], name: str) -> float | None:
-    """An instant of a status file: of this boot by the boot clock, else as the wall clock had it then."""
-    boot_ns = section.get(f"{name}_boot_ns")
-    if told.get("boot_id") == files.boot_id().hex() and isinstance(boot_ns, int) and _number(boot_ns):
-        return instant(files, boot_ns)
-    return _number(section.get(name)) or None
-
-
 def letters_kept(files: Files, path: str) -> int | None:
     """The dead letters of a lane that are there now; None where they cannot be read. ``path``: the lane's."""
-    directory = os.path.join(os.path.dirname(path), layout.DEAD_DIRECTORY, os.path.basename(path))
     try:
-        return spans.count(DeadStore(files, directory).ids())
+        return spans.count(DeadStore(files, layout.dead_path(path)).ids())
     except (UnsupportedFormat, OSError):
         return None
-
-
-def _dictionary(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _number(value: object) -> float | None:
-    """A number that a clock or a counter can have shown."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _MAX_NUMBER:
-        return None
-    return float(value)
-
-
-def _pid(narration: dict[str, Any]) -> int | None:
-    pid = _number(narration.get("pid"))
-    return int(pid) if pid is not None else None

@@ -84,7 +84,7 @@ def backlog(folder: Path) -> None:
     """What a program leaves behind whose provider is gone."""
     with MessageBuffer(folder / "orders", "sqlite:out.db", **QUICK) as buffer:
         buffer.write("orders", b"x")
-        buffer.flush(20)
+        buffer.flush(60)
     with MessageBuffer(folder / "orders", DOWN, **QUICK) as buffer:
         buffer.write_many("orders", [b"x"] * 10)
         eventually(lambda: buffer.status().failures, "a failure")
@@ -160,7 +160,7 @@ def rejected(folder: Path) -> Iterator[dict[str, str]]:
     rejects = "fault:?inner=sqlite:out.db&reject_rate=1"
     with MessageBuffer(folder / "orders", rejects, **QUICK) as buffer:
         buffer.write_many("orders", [b"x"] * 3)
-        buffer.flush(20)
+        buffer.flush(60)
     yield {}
     status = read_status(folder / "orders").lanes[0]
     assert (status.dead, status.delivered) == (3, 3)
@@ -182,6 +182,20 @@ def stopped(folder: Path) -> Iterator[dict[str, str]]:
         eventually(lambda: read_status(folder / "orders").lanes[0].state == "stale", "stale")
         yield {PID: str(process.pid)}
         eventually(lambda: read_status(folder / "orders").lanes[0].state == "live", "life")
+
+
+@scene("Nobody sends")
+def a_killed_sidecar(folder: Path) -> Iterator[dict[str, str]]:
+    with MessageBuffer(folder / "orders", **QUICK) as buffer:
+        buffer.write("orders", b"x")
+        drain = [sys.executable, "-m", "mbframework", "drain", "orders"]
+        with subprocess.Popen(drain, cwd=folder, env=environment()) as process:
+            eventually(lambda: read_status(folder / "orders").lanes[0].delivered, "the sidecar")
+            process.send_signal(signal.SIGSTOP)
+            buffer.write("orders", b"x")
+            process.kill()
+        yield {PID: str(process.pid)}
+        assert read_status(folder / "orders").lanes[0].delivered == 2
 
 
 @scene("A pause was forgotten")

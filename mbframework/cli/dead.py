@@ -26,6 +26,7 @@ from mbframework.cli.terminal import narrate, plural, printable
 from mbframework.deadstore import EVERYTHING, DeadStore, Letter
 from mbframework.errors import ConfigurationError, DirectoryError
 from mbframework.files import Files
+from mbframework.printable import shell_word
 from mbframework.spool import layout
 from mbframework.units import format_size
 
@@ -217,7 +218,7 @@ def _chosen(
     missing = set(ids) - {each for found in chosen.values() for each in found}
     if missing and not choice.by_content:
         raise ConfigurationError(
-            f"there is no dead letter {min(missing)}; `mb dead list {directory}` shows what there is"
+            f"there is no dead letter {min(missing)}; `mb dead list {shell_word(directory)}` shows what there is"
         )
     return chosen
 
@@ -235,7 +236,7 @@ def _stores(directory: str, lane: str | None) -> Iterator[tuple[str, DeadStore]]
             option="lane",
         )
     for name in names if lane is None else [lane]:
-        yield name, DeadStore(files, os.path.join(path, layout.DEAD_DIRECTORY, name))
+        yield name, DeadStore(files, layout.dead_path(os.path.join(path, name)))
 
 
 def _position(store: DeadStore, number: int) -> int:

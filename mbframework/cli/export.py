@@ -17,7 +17,7 @@ from mbframework.deadstore import DeadStore, Letter
 from mbframework.errors import ConfigurationError
 from mbframework.files import Files
 from mbframework.spans import count
-from mbframework.spool.layout import DEAD_DIRECTORY
+from mbframework.spool.layout import dead_path
 from mbframework.transfer import to_line, walk
 
 _AT_ONCE = 1000
@@ -54,7 +54,7 @@ def export(
     for name in names:
         path = os.path.join(os.path.abspath(directory), name)
         if dead:
-            _dead(DeadStore(files, os.path.join(os.path.dirname(path), DEAD_DIRECTORY, name)), name, told)
+            _dead(DeadStore(files, dead_path(path)), name, told)
         else:
             settled = None if everything or ranged else Settled.of(files, path)
             _messages(LaneBrowser(path, files), name, settled, first or 1, last, told)

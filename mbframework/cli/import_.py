@@ -16,18 +16,18 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import click
 
 from mbframework.buffer import MessageBuffer
 from mbframework.cli.options import config_option, configuration, directory_argument, provider_option
-from mbframework.cli.progress import length_of, progress_of
+from mbframework.cli.progress import progress_of_input
 from mbframework.cli.stopping import StopSignal
 from mbframework.cli.terminal import library_narrates, narrate, plural
 from mbframework.errors import ConfigurationError, MessageError
 from mbframework.files import Files
+from mbframework.printable import shell_word
 from mbframework.transfer import from_line
 from mbframework.units import MiB, format_size
 
@@ -71,7 +71,7 @@ def import_(
         with library_narrates(logging.WARNING), StopSignal() as stop:
             intake = Intake(MessageBuffer.from_config(config), from_line)
             try:
-                with _progress(fd) as progress:
+                with progress_of_input(fd, "importing") as progress:
                     intake.take(_lines(fd, stop), progress)
             finally:
                 try:
@@ -132,11 +132,6 @@ def _open(files: Files, source: str) -> int:
     return sys.stdin.fileno()
 
 
-def _progress(fd: int) -> AbstractContextManager[Callable[[int], object]]:
-    # Who types sees what is done, and a bar would run into it.
-    return nullcontext(bool) if os.isatty(fd) else progress_of(lambda: length_of(fd), "importing", format_size)
-
-
 def _lines(source: int, stop: StopSignal) -> Iterator[Line]:
     """The lines of a file descriptor as they come, until ``stop`` is readable. Empty ones too: they have numbers."""
     parts: list[bytes] = []
@@ -169,6 +164,6 @@ def _report(intake: Intake, source: str, stopped: int) -> None:
     if intake.refused:
         text = f"line {intake.next:,}: {intake.refused}; {text} in front of it"
     if intake.refused or stopped or sys.exception() is not None:
-        where = "the same lines again" if source == "-" else source
-        text += f"; to go on: mb import {intake.buffer.directory} with {where} and --from-line {intake.next}"
+        again = ", given the same lines again" if source == "-" else f" {shell_word(source)}"
+        text += f"; to go on: mb import {shell_word(intake.buffer.directory)} --from-line {intake.next}{again}"
     narrate(text)

@@ -140,7 +140,7 @@ def _measures(lane: LaneReading, losses: Mapping[str, int], rules: Rules, now: f
         yield measure(account, total if rules.within is None else min(total, losses.get(account, 0)))
     yield measure("not-live", _ago(now, status.state_since) if status.state in _NOT_LIVE else 0.0, "s")
     yield measure("heartbeat", status.heartbeat_age_s if status.state != "dead" else 0.0, "s")
-    failing = status.failing_since if status.state != "dead" else None
+    failing = status.failing_since if status.state != "dead" and status.sender == "alive" else None
     yield measure("error", 0.0 if failing is None else _ago(now, failing), "s")
     yield Measure("accepted", status.accepted, "c")
     yield Measure("delivered", status.delivered, "c")
@@ -158,6 +158,8 @@ def _states(lane: LaneReading, rules: Rules) -> Iterator[Finding]:
         waiting = f", and {_count(status.resident)} {'waits' if status.resident == 1 else 'wait'}"
         grade = Grade.CRITICAL if rules.running else Grade.WARNING
         yield Finding(grade, f"no process has it{waiting if status.resident else ''}")
+    elif status.state == "buffering" and status.sender == "killed" and (status.resident or rules.running):
+        yield Finding(Grade.CRITICAL if rules.running else Grade.WARNING, status.state_reason or "nobody sends")
     elif status.state == "stale" and status.heartbeat_age_s is None:
         yield Finding(Grade.CRITICAL, "a process holds it and gives no sign of life")
 
@@ -175,13 +177,18 @@ def _words(measure: Measure, lane: LaneReading, rules: Rules) -> str:
         case "not-live":
             return f"{status.state} for {format_time(value)}"
         case "heartbeat":
-            return f"no sign of life for {format_time(value)}"
+            whose = status.state_reason if status.state == "stale" else ""
+            return f"{whose or 'no sign of life'} for {format_time(value)}"
         case "error":
             reason = f": {status.last_error}" if status.last_error else ""
             return f"the provider has failed for {format_time(value)}{reason}"
     when = "since the buffer was made" if rules.within is None else f"within {format_time(rules.within)}"
     if measure.name == "dead" and status.dead_letters is not None:
-        return f"{int(value):,} dead letter{'' if value == 1 else 's'}, rejected {when}"
+        kept = f"{status.dead_letters:,} dead letter{'' if status.dead_letters == 1 else 's'}"
+        if rules.within is None or value == status.dead == status.dead_letters:
+            return f"{kept}, rejected {when}"
+        # Which of them are still there, the log does not tell.
+        return f"{kept}, of which at most {int(value):,} {'was' if value == 1 else 'were'} rejected {when}"
     what = {"dead": "rejected"}.get(measure.name, measure.name)
     return f"{_count(int(value))} {what} {when}"
 

@@ -6,9 +6,11 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import click
+
+from mbframework.units import format_size
 
 
 @contextmanager
@@ -39,6 +41,12 @@ def progress_of(
             moving.update(more, done)
 
         yield advance
+
+
+def progress_of_input(fd: int, label: str) -> AbstractContextManager[Callable[[int], object]]:
+    """The same of the bytes that are read from a descriptor."""
+    # Who types sees what is done, and a bar would run into it.
+    return nullcontext(bool) if os.isatty(fd) else progress_of(lambda: length_of(fd), label, format_size)
 
 
 def length_of(fd: int) -> int | None:

@@ -16,20 +16,19 @@ import os
 import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import click
 
 from mbframework.buffer import MessageBuffer
 from mbframework.cli.options import config_option, configuration, directory_argument, provider_of, provider_option
-from mbframework.cli.progress import length_of, progress_of
+from mbframework.cli.progress import progress_of_input
 from mbframework.cli.stopping import StopSignal
 from mbframework.cli.terminal import library_narrates, narrate, plural
 from mbframework.errors import BufferFull, ConfigurationError, MessageError
 from mbframework.intake import check_topic
 from mbframework.printable import shell_word
-from mbframework.units import MiB, format_size
+from mbframework.units import MiB
 
 #: Bytes; no buffer takes a longer message.
 LONGEST_LINE = 16 * MiB
@@ -76,9 +75,7 @@ def send(
         intake = Intake(MessageBuffer.from_config(config), topic, separator)
         try:
             fd = sys.stdin.fileno()
-            # Who types sees what is done, and a bar would run into it.
-            bar = nullcontext(bool) if os.isatty(fd) else progress_of(lambda: length_of(fd), "sending", format_size)
-            with bar as progress:
+            with progress_of_input(fd, "sending") as progress:
                 intake.take(_counted(_lines(fd, stop), progress))
         finally:
             try:

@@ -5,14 +5,14 @@ Promises
 - Costs no more than the lines asked for, however long the files are, and nothing while they do not change.
 - What is not a line of ours (not JSON, not UTF-8, of wrong types, longer than MAX_LINE) is passed over, or told as far
   as it can be; nothing is raised for it. A file that is missing or cannot be read has no lines.
-- Within a file the order is that of its lines; the two files are merged by their clocks.
+- Within a file the order is that of its lines; the two files are merged by the clock that nobody sets, where the lines
+  tell of which boot they are. An event of this boot is dated as the wall clock counts now.
 
 Any thread.
 """
 
 from __future__ import annotations
 
-import heapq
 import json
 import os
 import threading
@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mbframework.files import Files
+from mbframework.monitor.history import SECOND, Now
+from mbframework.monitor.order import boot_of, merged
 from mbframework.monitor.view import Event, Level
 from mbframework.printable import shortened
 from mbframework.spool import layout
@@ -35,7 +37,10 @@ _TEXT = 400
 #: Inside a JSON text a quotation mark follows a backslash, so that only a line's own kind reads like this.
 _PRUNE = b'"kind": "prune"'
 
-_Stamp = tuple[int, int, int]
+#: A difference of the clocks that has changed so much is another one: one of them was set.
+_SET_NS = SECOND // 2
+
+_Stamp = tuple[int, int, int, int]
 
 
 class EventFiles:
@@ -47,6 +52,7 @@ class EventFiles:
         self._paths = [os.path.join(lane_path, name) for name in (layout.WRITER_EVENTS_FILE, layout.SENDER_EVENTS_FILE)]
         self._lock = threading.Lock()
         self._known: dict[str, tuple[_Stamp, int, list[Event]]] = {}
+        self._ahead: int | None = None
         #: By inode: up to where the prunes of a writer's file are counted, and how many there are.
         self._prunes: dict[int, tuple[int, int]] = {}
 
@@ -55,8 +61,9 @@ class EventFiles:
         if limit <= 0:
             return []
         with self._lock:
-            halves = [self._half(path, limit) for path in self._paths]
-        return list(heapq.merge(*halves, key=lambda event: event.at))[-limit:]
+            now = self._now()
+            writer, sender = (self._half(path, limit, now) for path in self._paths)
+        return merged(writer, sender)[-limit:]
 
     def prunes(self) -> int:
         """How often the writer has pruned, as far as its files tell or have told."""
@@ -65,13 +72,20 @@ class EventFiles:
                 self._count_prunes(path)
             return sum(count for _, count in self._prunes.values())
 
-    def _half(self, path: str, limit: int) -> list[Event]:
-        newer = self._of(path, limit)
+    def _now(self) -> Now:
+        """Now; the clocks, which are read one after the other, differ as before unless one of them was set."""
+        boot_ns, wall_ns = self._files.boot_ns(), self._files.wall_ns()
+        if self._ahead is None or abs(wall_ns - boot_ns - self._ahead) > _SET_NS:
+            self._ahead = wall_ns - boot_ns
+        return Now(boot_ns, boot_ns + self._ahead, self._files.boot_id())
+
+    def _half(self, path: str, limit: int, now: Now) -> list[Event]:
+        newer = self._of(path, limit, now)
         if len(newer) >= limit:
             return newer
-        return self._of(f"{path}.1", limit - len(newer)) + newer
+        return self._of(f"{path}.1", limit - len(newer), now) + newer
 
-    def _of(self, path: str, limit: int) -> list[Event]:
+    def _of(self, path: str, limit: int, now: Now) -> list[Event]:
         try:
             fd = self._files.open(path, write=False)
         except OSError:
@@ -79,12 +93,12 @@ class EventFiles:
             return []
         try:
             info = self._files.fstat(fd)
-            stamp = info.st_ino, info.st_size, info.st_mtime_ns
+            stamp = info.st_ino, info.st_size, info.st_mtime_ns, now.wall_ns - now.boot_ns
             known = self._known.get(path)
             if known is None or known[0] != stamp or known[1] < limit:
                 events = []
                 for line in lines_from_end(self._files, fd, info.st_size):
-                    event = parse(line, self._lane)
+                    event = parse(line, self._lane, now)
                     if event is not None:
                         events.append(event)
                     if len(events) == limit:
@@ -142,8 +156,8 @@ def lines_from_end(files: Files, fd: int, size: int) -> Iterator[bytes]:
         yield rest
 
 
-def parse(line: bytes, lane: str) -> Event | None:
-    """An event from its line; None where it is none."""
+def parse(line: bytes, lane: str, now: Now | None = None) -> Event | None:
+    """An event from its line; None where it is none. Without ``now`` it is dated as the wall clock had it then."""
     try:
         facts = json.loads(line)
     except (ValueError, RecursionError):
@@ -153,6 +167,9 @@ def parse(line: bytes, lane: str) -> Event | None:
     kind, at = facts.get("kind"), _number(facts.get("at"))
     if not isinstance(kind, str) or not kind or at is None:
         return None
+    boot_id, boot_ns = boot_of(facts)
+    if now is not None and boot_id == now.boot_id.hex() and boot_ns <= now.boot_ns:
+        at = (now.wall_ns - now.boot_ns + boot_ns) / SECOND
     told = _Told(facts)
     say, level = _KINDS.get(kind, (_other, _info))
     return Event(at, lane, shortened(kind, 40), level(told), shortened(say(told), _TEXT), facts)
@@ -281,7 +298,7 @@ def _control_level(told: _Told) -> Level:
 
 
 def _other(told: _Told) -> str:
-    known = ("schema", "at", "boot_ns", "kind")
+    known = ("schema", "at", "boot_ns", "boot_id", "kind")
     shown = (f"{name}={value}" for name, value in list(told.facts.items())[:20] if name not in known)
     return shortened(", ".join(each[:_TEXT] for each in shown), _TEXT)
 

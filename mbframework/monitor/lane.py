@@ -29,7 +29,8 @@ from mbframework.monitor.segments import SegmentFiles
 from mbframework.monitor.verdict import Circumstances, judge
 from mbframework.monitor.view import LaneView, Rates, Verdict
 from mbframework.spool import head, layout, seek
-from mbframework.status import SENDING_STATES, STALE_AFTER, STATES, LaneStatus, read_lane, read_narration
+from mbframework.state import SENDING_STATES, STALE_AFTER, STATES, Sending
+from mbframework.status import LaneStatus, read_lane, read_narration
 
 #: Seconds over which the rates that are shown, and those that are judged, are taken.
 _SHOWN_S = 5.0
@@ -153,8 +154,7 @@ class LaneWatch:
 
     def _letters(self) -> object:
         """What is different where dead letters came or went; their process is heard of otherwise, while it lives."""
-        folder, lane = os.path.split(self._path)
-        letters = os.path.join(folder, layout.DEAD_DIRECTORY, lane)
+        letters = layout.dead_path(self._path)
         try:
             changed = self._files.stat(letters).st_mtime_ns
             dropped = [name for name in self._files.list(letters) if is_dropped(name)]
@@ -201,8 +201,11 @@ class LaneWatch:
             return status
         age = (now.boot_ns - self._beat_at) / SECOND
         told = foreign[0].get("state")
-        state = told if age <= STALE_AFTER and told in STATES else "stale"
-        return replace(status, state=str(state), heartbeat_age_s=age)
+        if age > STALE_AFTER or told not in STATES:
+            return replace(status, state="stale", heartbeat_age_s=age)
+        # The lock of a process on another machine need not be visible.
+        sending: Sending = "alive" if sender in foreign else status.sender
+        return replace(status, state=str(told), heartbeat_age_s=age, sender=sending)
 
     # ---- the past
 
@@ -239,9 +242,12 @@ class LaneWatch:
             beat, number = _count_of(told.get("heartbeat_boot_ns")), _count_of(size)
             if beat is not None and number is not None and told.get("boot_id") == now.boot_id.hex() and beat <= at:
                 series.add(beat, number, (told.get("pid"), told.get("epoch")))
-        if status.state != self._state:
+        since = status.state_since
+        if since is not None and since <= now.wall_ns / SECOND:
+            self._state_at = max(0, at - int((now.wall_ns / SECOND - since) * SECOND))
+        elif status.state != self._state:
             self._state_at = at if self._state else 0
-            self._state = status.state
+        self._state = status.state
         if self._gone is None or left != self._gone or not status.resident:
             # Of what was before the first look, the sender may tell.
             self._gone_at = at if self._gone is not None or not status.resident else self._last_delivery(sender, now)
@@ -277,7 +283,8 @@ class LaneWatch:
         pruning = self._pruned_at is not None and at - self._pruned_at < _PRUNING_S * SECOND
         return Circumstances(
             state=status.state,
-            reason=status.state_reason or status.last_error or "",
+            reason=status.state_reason
+            or (status.last_error or "" if status.state in ("blocked", "disk-error") else ""),
             resident=status.resident,
             resident_bytes=status.resident_bytes,
             incoming=self._accepted.rate(at, _JUDGED_S),

@@ -54,7 +54,8 @@ def judge(facts: Circumstances, before: VerdictKind | None = None) -> Verdict:
         return Verdict("dead", f"{how}, {_waiting(facts)}")
     if facts.state == "stale":
         silent = f" for {_time(facts.heartbeat_age_s)}" if facts.heartbeat_age_s is not None else ""
-        return Verdict("stale", f"no sign of life{silent}, {_waiting(facts)}", facts.heartbeat_age_s)
+        whose = shortened(facts.reason or "no sign of life", _REASON)
+        return Verdict("stale", f"{whose}{silent}, {_waiting(facts)}", facts.heartbeat_age_s)
     if facts.state == "disk-error":
         return Verdict("disk-error", _because("disk error", facts.reason))
     if facts.state == "blocked":

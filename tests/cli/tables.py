@@ -18,7 +18,7 @@ def values(database: Path) -> list[bytes]:
         return [value for (value,) in connection.execute("SELECT value FROM messages ORDER BY id")] if tables else []
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until it holds."""
     deadline = time.monotonic() + seconds
     while not condition():

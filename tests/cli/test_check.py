@@ -51,7 +51,7 @@ def check(*arguments: str | Path) -> tuple[int, str, dict[str, str]]:
 def test_a_buffer_that_is_well(tmp_path: Path) -> None:
     with MessageBuffer(tmp_path / "outbox", FakeProvider(), total_size="1MiB", **FAST) as buffer:
         buffer.write("t", "1")
-        buffer.flush(20)
+        buffer.flush(60)
         in_state(buffer, "live")
         eventually(lambda: check(tmp_path / "outbox")[1] == "MB OK - outbox: live, nothing waits", "live on disk")
         code, _, data = check(tmp_path / "outbox")
@@ -97,7 +97,7 @@ def test_losses_are_counted_over_a_time_or_since_ever(tmp_path: Path) -> None:
         for _ in range(1_000):
             buffer.write("t", b"x" * 500)
         provider.up()
-        buffer.flush(20)
+        buffer.flush(60)
         pruned = buffer.status().pruned
     lane = tmp_path / "outbox" / "main"
     assert pruned > 0
@@ -111,6 +111,10 @@ def test_losses_are_counted_over_a_time_or_since_ever(tmp_path: Path) -> None:
         for each in lines:
             each["at"] -= 2 * 86_400
         path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    # Of this boot, though: it was the wall clock that was set.
+    assert check(tmp_path / "outbox")[0] == 2
+    for path in lane.glob("events.*.jsonl"):
+        path.write_text(path.read_text().replace(Files().boot_id().hex(), "0" * 32))
     assert check(tmp_path / "outbox")[0] == 0
     assert check(tmp_path / "outbox", "--within", "3d")[1].endswith("messages pruned within 3d")
     assert check(tmp_path / "outbox", "--within", "none")[1].endswith(
@@ -132,7 +136,7 @@ def test_dead_letters_and_expired_ones(tmp_path: Path) -> None:
     provider.reject_when(lambda message: "no such column" if message.value == b"bad" else None)
     with MessageBuffer(tmp_path / "outbox", provider, **FAST) as buffer:
         buffer.write_many("t", [b"good", b"bad", b"good"])
-        buffer.flush(20)
+        buffer.flush(60)
     assert check(tmp_path / "outbox")[:2] == (1, "MB WARNING - outbox: 1 dead letter, rejected within 1d")
     assert check(tmp_path / "outbox", "--dead", "1,1")[0] == 2
     assert check(tmp_path / "outbox", "--dead", "none")[0] == 0
@@ -294,6 +298,27 @@ def test_states(change: dict[str, Any], grade: Grade, said: str) -> None:
     found = judged(replace(LANE, **change), rules)
     assert found.grade == grade
     assert line(found.grade, text_of([found])).startswith(f"MB {grade.name} - {said}")
+
+
+@pytest.mark.parametrize(
+    ("dead", "kept", "lately", "value", "said"),
+    [
+        (3, 3, 3, 3, "3 dead letters, rejected within 1d"),
+        (9, 5, 3, 3, "5 dead letters, of which at most 3 were rejected within 1d"),
+        (9, 1, 3, 1, "1 dead letter, of which at most 1 was rejected within 1d"),
+        (9, 5, 0, 0, "live, nothing waits"),
+        (9, 0, 9, 0, "live, nothing waits"),
+        (2, None, 9, 2, "2 messages rejected within 1d"),
+    ],
+)
+def test_dead_letters_are_told_for_what_they_are(
+    dead: int, kept: int | None, lately: int, value: int, said: str
+) -> None:
+    rules = Rules({"dead": Thresholds(Bound(1))}, within=86_400.0)
+    status = replace(LANE, accepted=10 + dead, dead=dead, dead_letters=kept)
+    found = judge(Reading("/srv/outbox", (LaneReading(status),)), {"main": {"dead": lately}}, rules, now=100.0)
+    assert text_of([found]) == f"outbox: {said}"
+    assert [measure.value for measure in found.lanes[0].measures if measure.name == "dead"] == [value]
 
 
 def test_percent_of_a_limit_that_is_not_known_is_no_threshold() -> None:

@@ -65,7 +65,7 @@ def typed(cwd: Path, answer: str, *arguments: str) -> tuple[int, str]:
                 break
             asked += some
         os.write(ours, f"{answer}\n".encode())
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=60)
     finally:
         os.close(ours)
         os.close(theirs)
@@ -222,7 +222,7 @@ def test_beside_a_process_that_only_writes_whoever_sends_purges_or_the_command_i
         fill()
         assert lane_of(directory).resident == 1000
         sidecar.terminate()
-        assert sidecar.wait(20) == 0
+        assert sidecar.wait(60) == 0
         before = lane_of(directory).segments
         done = mb("purge", "outbox", "--yes", "--json")
         assert (done.returncode, done.stderr) == (0, b"lane main: 1,000 messages purged\n")
@@ -276,7 +276,7 @@ def test_without_permission_the_file_and_what_to_do_are_told(arguments: list[str
         outbox = Path(directory, "outbox")
         with MessageBuffer(outbox, "fake://?reject=1") as buffer:
             buffer.write("t", "1")
-            buffer.flush(20)
+            buffer.flush(60)
         for path in (outbox, *outbox.rglob("*")):
             path.chmod(0o777 if path.is_dir() else 0o666)
         (outbox / "dead").chmod(0)
@@ -328,7 +328,7 @@ def test_a_sidecar_is_paused_resumed_and_stays_paused(mb: Run, start: Start, tmp
         buffer.write("t", "2")
         until(lambda: lane_of(directory).state == "paused")
         sidecar.terminate()
-        assert sidecar.wait(20) == 0
+        assert sidecar.wait(60) == 0
         start("drain", "outbox", "--provider", "sqlite:out.db")
         until(lambda: lane_of(directory).state == "paused")
         assert mb("resume", "outbox").returncode == 0

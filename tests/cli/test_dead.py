@@ -35,7 +35,7 @@ def outbox(tmp_path: Path) -> Path:
             ("a", "k5", b'{"n": 5}'),
         ):  # fmt: skip
             buffer.write(topic, value, key=key, headers=[("h", b"1")], timestamp=7, partition=1)
-        buffer.flush(10)
+        buffer.flush(60)
     return tmp_path / "outbox"
 
 
@@ -164,7 +164,7 @@ def test_replay_beside_a_program_that_sends(mb: Run, outbox: Path, tmp_path: Pat
 def test_with_letters_in_several_lanes_ids_need_one(mb: Run, outbox: Path) -> None:
     with MessageBuffer(outbox, "fake:?reject_every=1", lane="l2", **FAST) as buffer:
         buffer.write("c", "1")
-        buffer.flush(10)
+        buffer.flush(60)
     assert [letter["lane"] for letter in listed(mb, "--topic", "c", "--topic", "b")["letters"]] == [
         "main",
         "main",

@@ -62,7 +62,7 @@ def test_a_signal_leaves_nothing_behind(start: Start, tmp_path: Path, number: si
     process = start("demo", "--keep", env={"TMPDIR": str(tmp_path)})
     writer = json.loads(writers_lock(tmp_path).read_text())["pid"]
     process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 128 + number
     with pytest.raises(ProcessLookupError):
         os.kill(writer, 0)

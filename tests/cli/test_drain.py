@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from mbframework import MessageBuffer, read_status
+from mbframework import LaneStatus, MessageBuffer, read_status
+from mbframework.cli import main
 from mbframework.files import Files
 from mbframework.lockfile import LockFile
 from tests.cli.conftest import Run, Start
@@ -47,7 +50,7 @@ def test_a_signal_stops_it_behind_the_batch_in_hand(
     process = start("drain", "outbox", "--provider", SLOW, env=SMALL_BATCHES)
     until(lambda: len(values(tmp_path / "out.db")) >= 300)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0
     sent = len(values(tmp_path / "out.db"))
     assert 300 <= sent < COUNT
@@ -86,10 +89,75 @@ def test_it_sends_what_another_process_writes_meanwhile(start: Start, tmp_path: 
         until(lambda number=number: len(values(tmp_path / "out.db")) > number)
     assert values(tmp_path / "out.db") == ALL[:50]
     assert read_status(tmp_path / "outbox").lanes[0].state in ("draining", "live")
-    _, said = writer.communicate(timeout=20)
+    _, said = writer.communicate(timeout=60)
     assert (writer.returncode, said) == (0, b"50 messages accepted\n")
     sidecar.terminate()
-    assert sidecar.wait(20) == 0
+    assert sidecar.wait(60) == 0
+
+
+def test_a_sidecar_that_hangs_or_dies_beside_a_writer_is_told(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("state", "monitor.lane"):
+        monkeypatch.setattr(f"mbframework.{module}.STALE_AFTER", 1.0)
+    outbox, quick = tmp_path / "outbox", {"MBFRAMEWORK_STATUS_INTERVAL": "100ms"}
+    provider = {"MBFRAMEWORK_PROVIDER": "sqlite:out.db"}
+
+    def lane() -> LaneStatus:
+        return read_status(outbox).lanes[0]
+
+    def check(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ["check", str(outbox), *arguments])
+        return done.exit_code, done.stdout.partition(" | ")[0]
+
+    writer = start("send", "outbox", "t", env=quick)
+
+    def write(line: bytes) -> None:
+        assert writer.stdin is not None
+        writer.stdin.write(line)
+        writer.stdin.flush()
+
+    write(b"0\n")
+    until(lambda: (outbox / "main" / "seek").exists() and lane().resident == 1)
+    until(lambda: lane().state == "buffering")
+    assert (lane().sender, lane().state_reason) == (
+        "none",
+        f"nobody sends, and this process only writes; next: mb drain {outbox}",
+    )
+    sidecar = start("drain", "outbox", env=quick | provider)
+    until(lambda: lane().sender == "alive" and lane().delivered == 1)
+    sidecar.send_signal(signal.SIGSTOP)
+    write(b"1\n")
+    until(lambda: lane().state == "stale" and lane().resident == 1)
+    hung = lane()
+    assert (hung.sender, hung.retry_at, hung.writer_pid) == ("silent", None, writer.pid)
+    assert hung.state_reason == f"no sign of life of process {sidecar.pid}, which sends"
+    assert hung.heartbeat_age_s is not None
+    assert hung.heartbeat_age_s >= 1
+    code, said = check("--heartbeat", "1s,1m")
+    assert code == 1
+    assert said.startswith(f"MB WARNING - outbox: no sign of life of process {sidecar.pid}, which sends for ")
+    sidecar.send_signal(signal.SIGCONT)
+    until(lambda: lane().sender == "alive" and lane().delivered == 2)
+    sidecar.send_signal(signal.SIGSTOP)
+    write(b"2\n")
+    until(lambda: lane().resident == 1)
+    sidecar.kill()
+    sidecar.wait()
+    begun = time.time()
+    dead = lane()
+    why = f"nobody sends: process {sidecar.pid}, which sent, has died; next: mb drain {outbox}"
+    assert (dead.state, dead.sender, dead.state_reason) == ("buffering", "killed", why)
+    # It began with the last sign of life, not when the writer began to write.
+    assert dead.state_since is not None
+    assert dead.state_since <= begun
+    assert dead.state_since > os.stat(outbox / "buffer.json").st_mtime
+    assert check() == (1, f"MB WARNING - outbox: {why}")
+    assert check("--running") == (2, f"MB CRITICAL - outbox: {why}")
+    sidecar = start("drain", "outbox", env=quick | provider)
+    until(lambda: lane().sender == "alive" and lane().delivered == 3)
+    assert values(tmp_path / "out.db") == ALL[:3]
+    assert check()[0] == 0
 
 
 def test_a_lane_that_another_process_sends_is_named(mb: Run, start: Start, tmp_path: Path) -> None:
@@ -105,7 +173,7 @@ def test_a_lane_that_another_process_sends_is_named(mb: Run, start: Start, tmp_p
         assert b"taken over when it ends" in waiting.stderr.readline()
     until(lambda: values(tmp_path / "out.db") == [b"1"])
     waiting.terminate()
-    assert waiting.wait(20) == 0
+    assert waiting.wait(60) == 0
 
 
 def test_a_lane_that_a_writer_is_only_opening_is_left_for_later(mb: Run, backlog: Path, tmp_path: Path) -> None:
@@ -142,5 +210,5 @@ def test_trouble_with_the_provider_is_told_and_costs_nothing(start: Start, backl
     assert all(b"file is not a database" in line for line in lines)
     assert lines[1].startswith(b"lane main is blocked: ")
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert read_status(backlog).lanes[0].resident == COUNT

@@ -59,7 +59,7 @@ def test_served_until_a_signal(start: Start, tmp_path: Path, number: signal.Sign
         buffer.sync()
         assert read(url)["mbframework_buffer_messages"] == 1
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, b"", b"")
     with pytest.raises(urllib.error.URLError):
         read(url)

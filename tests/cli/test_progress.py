@@ -59,7 +59,7 @@ def test_an_export_of_dead_letters_tells_how_far_it_is(tmp_path: Path) -> None:
     provider.reject_when(lambda message: "no such column")
     with MessageBuffer(tmp_path / "outbox", provider, **FAST) as buffer:
         buffer.write_many("t", [b"bad"] * 60)
-        buffer.flush(20)
+        buffer.flush(60)
     shown = on_a_terminal(tmp_path, "export", "outbox", "--dead")
     assert "lane main" in shown
     assert "100%" in shown

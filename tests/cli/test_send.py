@@ -115,7 +115,7 @@ def test_a_signal_ends_it_with_all_that_was_read(start: Start, tmp_path: Path, n
     until(lambda: accepted(tmp_path / "outbox") == 3)
     process.send_signal(number)
     # Its stdin stays open: the end of that would be another way to end it.
-    assert process.wait(20) == 128 + number
+    assert process.wait(60) == 128 + number
     assert process.stderr is not None
     assert b"3 messages accepted; 3 wait" in process.stderr.read()
     found = lane(tmp_path / "outbox")
@@ -141,7 +141,7 @@ def test_nobody_has_to_listen_to_the_narration(start: Start, tmp_path: Path) -> 
     process.stdin.write(b"1\n" * 10)
     process.stdin.flush()
     until(lambda: len(values(tmp_path / "out.db")) == 10)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 0
     assert lane(tmp_path / "outbox").resident == 0
 
@@ -149,7 +149,7 @@ def test_nobody_has_to_listen_to_the_narration(start: Start, tmp_path: Path) -> 
 def test_narration_that_finds_no_room_stops_nothing(start: Start, tmp_path: Path) -> None:
     with open("/dev/full", "wb", buffering=0) as full:
         process = start("send", "outbox", "t", "--provider", "fault:?inner=sqlite:out.db&outage=0s+500ms", stderr=full)
-        process.communicate(b"1\n" * 10, timeout=20)
+        process.communicate(b"1\n" * 10, timeout=60)
     assert process.returncode == 0
     assert values(tmp_path / "out.db") == [b"1"] * 10
 

@@ -69,7 +69,7 @@ def test_what_is_appended_is_followed_across_restarts(start: Start, outbox: Path
             buffer.sync()
             assert json.loads(process.stdout.readline())["value"] == value.decode()
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 0
     assert b"while the buffer is live" in told
     assert b"came and went" not in told
@@ -84,7 +84,7 @@ def test_what_went_unseen_is_told(start: Start, outbox: Path) -> None:
         for _ in range(900):
             buffer.write("t", b"x" * 100)
     with MessageBuffer(outbox, "fake://") as buffer:
-        buffer.flush(20)
+        buffer.flush(60)
     with MessageBuffer(outbox) as buffer:
         buffer.write("t", b"last")
     process.send_signal(signal.SIGCONT)
@@ -92,7 +92,7 @@ def test_what_went_unseen_is_told(start: Start, outbox: Path) -> None:
     while not line.rstrip().endswith(b"last"):
         line = process.stdout.readline()
     process.terminate()
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert b"messages came and went between two looks" in told
 
 
@@ -101,7 +101,7 @@ def test_the_end_of_a_directory_and_of_a_reader_end_it(start: Start, outbox: Pat
     assert process.stdout is not None
     process.stdout.readline()
     shutil.rmtree(outbox)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 0
     assert b"is gone" in told
 
@@ -113,7 +113,7 @@ def test_a_reader_that_goes_away(start: Start, outbox: Path) -> None:
     process.stdout.close()
     with MessageBuffer(outbox) as buffer:
         buffer.write("t", b"more")
-    process.wait(20)
+    process.wait(60)
     assert process.stderr is not None
     assert b"Traceback" not in process.stderr.read()
 
@@ -123,7 +123,7 @@ def test_a_reader_that_goes_away_from_a_quiet_buffer(start: Start, outbox: Path)
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(20) == 1
+    assert process.wait(60) == 1
     assert process.stderr is not None
     assert b"Traceback" not in process.stderr.read()
 

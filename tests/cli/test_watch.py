@@ -42,7 +42,7 @@ def test_one_line_of_json_for_each_look(start: Start, tmp_path: Path) -> None:
         pass
     assert found["lanes"][0]["accepted"] == 7
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
 
 
@@ -54,7 +54,7 @@ def test_one_report_for_each_look_where_there_is_no_terminal(start: Start, tmp_p
     while seen.count(b"nothing was lost") < 3:
         seen += process.stdout.readline()
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 0
     assert b"\x1b[H" not in seen
     lines = seen.decode().splitlines()
@@ -87,7 +87,7 @@ def test_a_reader_that_goes_away_ends_it(start: Start, tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(20) in (0, 1)
+    assert process.wait(60) in (0, 1)
     assert process.stderr is not None
     assert process.stderr.read() == b""
 
@@ -148,7 +148,7 @@ def test_a_terminal_is_drawn_over(tmp_path: Path, colours: bool) -> None:
             (tmp_path / "elsewhere").rename(tmp_path / "outbox")
             terminal.wait_for(b"buffering", after=gone)
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
             assert terminal.wait_for(b"\r\x1b[K", after=gone)
             assert b"Traceback" not in terminal.sent
             # The screen is not scrolled after the first time.

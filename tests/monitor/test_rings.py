@@ -198,7 +198,7 @@ def test_a_device_that_refuses_a_record_does_not_stop_the_reporter(tmp_path: Pat
         heartbeat=lambda: None, accepted=lambda: 0, history={Ring(Files(), str(tmp_path), WRITER_FILE): counters},
     )  # fmt: skip
     reporter.start()
-    assert asked.wait(5)
+    assert asked.wait(60)
     reporter.stop(5)
     reporter.report(closed=True)
     assert b"closed" in (tmp_path / "s").read_bytes()

@@ -33,7 +33,7 @@ class HeldFiles(Files):
         self.error: OSError | None = None
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
-        assert self.go.wait(20)
+        assert self.go.wait(60)
         if self.error is not None:
             raise self.error
         return super().pread(fd, size, offset)

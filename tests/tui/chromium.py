@@ -47,7 +47,7 @@ class Tab:
         self._number += 1
         answer = self._answers[self._number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
-        return await asyncio.wait_for(answer, 20)
+        return await asyncio.wait_for(answer, 60)
 
     async def go(self, url: str) -> None:
         await self.ask("Page.navigate", url=url)
@@ -57,7 +57,7 @@ class Tab:
         found = await self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         return found["result"].get("value")
 
-    async def until(self, expression: str, timeout: float = 15.0) -> None:
+    async def until(self, expression: str, timeout: float = 60.0) -> None:
         """Wait for an expression to be true."""
         deadline = time.monotonic() + timeout
         while await self.value(expression) is not True:
@@ -77,7 +77,7 @@ class Tab:
         await self.ask("Input.dispatchMouseEvent", type="mouseReleased", x=width - 2, y=height - 2, **at)
         return str(await self.value(_COPY))
 
-    async def shows(self, word: str, timeout: float = 15.0) -> str:
+    async def shows(self, word: str, timeout: float = 60.0) -> str:
         """Wait until the terminal in the page shows a word; the whole screen."""
         deadline = time.monotonic() + timeout
         while word not in (screen := await self.screen()):
@@ -172,7 +172,7 @@ async def chromium(folder: Path) -> AsyncIterator[Chromium]:
 
 
 async def _port(file: Path, process: subprocess.Popen[bytes]) -> int:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         with contextlib.suppress(FileNotFoundError, IndexError, ValueError):
             return int(file.read_text().splitlines()[0])

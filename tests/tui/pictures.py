@@ -220,7 +220,7 @@ def _fill(directory: Path) -> None:
             order = {"order": 12_301_440 + number, "customer": number % 13, "total": f"{number * 1.17:.2f}", "items": 3}
             buffer.write("orders", json.dumps(order).encode(), key=f"customer-{number % 13}".encode())
             if number < 120:
-                buffer.flush(10)
+                buffer.flush(60)
             if number == 199:
                 Files.boot_ns = boot_ns  # type: ignore[method-assign]
     Files.wall_ns = lambda self: int(NOW * 1e9)  # type: ignore[method-assign]

@@ -17,7 +17,7 @@ from textual.pilot import Pilot
 from tests.tui.scripted import NOW, ScriptedSource, view
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 
 
 class Stage:

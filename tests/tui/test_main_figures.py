@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -124,6 +126,38 @@ def test_a_clock_that_was_set_is_told_in_one_word() -> None:
         head = banner(view(), lane(clock_jump_s=by), now=NOW, width=100, glyphs=UNICODE, mark=())[0]
         assert words in plain(head)
     assert "clock" not in plain(banner(view(), lane(), now=NOW, width=200, glyphs=UNICODE, mark=())[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "there", "panel"),
+    [
+        (
+            {"state": "stale", "state_reason": "no sign of life of process 7, which sends", "sender": "silent"},
+            ["? STALE", "silent for 12s", "pid 7"],
+            "the sender is silent",
+        ),
+        (
+            {"state_reason": "nobody sends: process 7, which sent, has died; next: mb drain b", "sender": "killed"},
+            ["■ BUFFERING", "growing, full in 41m: nobody sends: process 7, which sent, has died; next: mb drain b"],
+            "nobody sends",
+        ),
+        (
+            {"state_reason": "nobody sends, and this process only writes; next: mb drain b", "sender": "none"},
+            ["■ BUFFERING", "nobody sends, and this process only writes; next: mb drain b"],
+            "nobody sends",
+        ),
+    ],
+)
+def test_without_a_sender_nothing_is_told_as_if_it_lived(changes: dict[str, Any], there: list[str], panel: str) -> None:
+    found = buffering(writer_pid=4242, sender_pid=7, heartbeat_age_s=12.0, **{"retry_at": None} | changes)
+    lines = banner(view(), found, now=NOW, width=160, glyphs=UNICODE, mark=())
+    told = "\n".join(map(plain, lines))
+    health = panels(found, span(), now=NOW, widths=[30] * 4, glyphs=UNICODE)[3]
+    shown = "\n".join(map(plain, health.lines))
+    assert all(words in told for words in there), told
+    assert health.lines[0][0][0] == panel
+    for words in ("retry", "provider answers"):
+        assert words not in told + shown
 
 
 def test_letters_that_were_replayed_or_dropped_are_no_more() -> None:
@@ -310,10 +344,10 @@ def test_a_pattern_that_could_take_hours_is_refused_in_words(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a*b", "a.*a.*b", "(a+){3}b", "(a++)+b", "(aa|ba)+c", r"(\d{1,3}\.){3}\d+", "a+"])
-def test_a_pattern_with_repetitions_comes_to_its_end(text: str) -> None:
+def test_a_pattern_with_repetitions_comes_to_its_end(text: str, promised: Callable[[float], float]) -> None:
     began = time.monotonic()
     Pattern.parse(text).finds("a" * (1 << 20))
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < promised(5)
 
 
 def test_a_pattern_without_repetitions_searches_everything() -> None:

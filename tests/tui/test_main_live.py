@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,6 @@ from watchdog.observers import Observer
 from mbframework import MessageBuffer
 from tests.engine.rig import FAST, SMALL
 from tests.tui.stage import Stage
-
-pytestmark = pytest.mark.timeout(90)
 
 PROMISED_S = 2.0
 
@@ -62,13 +60,13 @@ def play(directory: Path, acts: Any, **options: Any) -> None:
     asyncio.run(run())
 
 
-async def _shown_in_time(stage: Stage, text: str) -> None:
+async def _shown_within(seconds: float, stage: Stage, text: str) -> None:
     began = time.monotonic()
     await stage.until_shown(text)
-    assert time.monotonic() - began < PROMISED_S, f"{text} came late"
+    assert time.monotonic() - began < seconds, f"{text} came late"
 
 
-def test_an_outage_is_followed_from_live_to_live(tmp_path: Path) -> None:
+def test_an_outage_is_followed_from_live_to_live(tmp_path: Path, promised: Callable[[float], float]) -> None:
     provider = FakeProvider()
     options = FAST | {"status_interval": 1.0}
     with MessageBuffer(tmp_path / "b", provider, mode="buffer", **options) as buffer, writing(buffer):
@@ -76,14 +74,14 @@ def test_an_outage_is_followed_from_live_to_live(tmp_path: Path) -> None:
         async def acts(stage: Stage) -> None:
             await stage.until_shown("● LIVE")
             provider.down()
-            await _shown_in_time(stage, "■ BUFFERING")
+            await _shown_within(promised(PROMISED_S), stage, "■ BUFFERING")
             await stage.until_shown("the fake broker is away", "began", "×")
             provider.set_rate(400)
             provider.up()
-            await _shown_in_time(stage, "▲ DRAINING")
+            await _shown_within(promised(PROMISED_S), stage, "▲ DRAINING")
             provider.set_rate(None)
             await stage.until(lambda: buffer.status().state == "live")
-            await _shown_in_time(stage, "● LIVE")
+            await _shown_within(promised(PROMISED_S), stage, "● LIVE")
             await stage.until_shown("nothing lost", "state")
 
         play(tmp_path / "b", acts)
@@ -110,7 +108,9 @@ def test_what_is_pruned_is_on_the_screen_with_the_right_count(tmp_path: Path) ->
         play(tmp_path / "b", acts)
 
 
-def test_a_directory_that_is_not_there_yet_goes_and_comes_back(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_there_yet_goes_and_comes_back(
+    tmp_path: Path, promised: Callable[[float], float]
+) -> None:
     directory = tmp_path / "b"
 
     async def acts(stage: Stage) -> None:
@@ -118,10 +118,10 @@ def test_a_directory_that_is_not_there_yet_goes_and_comes_back(tmp_path: Path) -
         for _ in range(2):
             with MessageBuffer(directory, None, mode="always", **FAST) as buffer:
                 buffer.write("t", b"1")
-                await _shown_in_time(stage, "BACKLOG")
+                await _shown_within(promised(PROMISED_S), stage, "BACKLOG")
             await stage.until_shown("† DEAD")
             shutil.rmtree(directory)
-            await _shown_in_time(stage, "? UNREADABLE")
+            await _shown_within(promised(PROMISED_S), stage, "? UNREADABLE")
 
     play(directory, acts)
 
@@ -147,7 +147,7 @@ def test_the_watch_is_armed_again_where_the_directory_comes_back(tmp_path: Path)
 
 @pytest.mark.parametrize("how", ["exhausted", "poll"])
 def test_without_notifications_the_directory_is_looked_at_all_the_same(
-    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promised: Callable[[float], float]
 ) -> None:
     if how == "exhausted":
         # What inotify says when a user has no more instances, which a test cannot use up for everybody.
@@ -161,7 +161,7 @@ def test_without_notifications_the_directory_is_looked_at_all_the_same(
         async def acts(stage: Stage) -> None:
             await stage.until_shown("● LIVE", "polling")
             provider.down()
-            await _shown_in_time(stage, "■ BUFFERING")
+            await _shown_within(promised(PROMISED_S), stage, "■ BUFFERING")
 
         play(tmp_path / "b", acts, poll=how == "poll")
 

@@ -131,7 +131,7 @@ def test_what_is_delivered_is_marked_and_the_next_is_found(tmp_path: Path) -> No
     lane = written(tmp_path, orders(40))
     provider = TakesSome([*range(10), 15])
     with buffer(tmp_path, Files(), provider, close_timeout=0.1):
-        assert provider.asked.wait(20)
+        assert provider.asked.wait(60)
 
     async def play() -> None:
         async with segment(lane) as on:
@@ -478,7 +478,7 @@ def test_pictures(tmp_path: Path, name: str) -> None:
     lane = written(tmp_path, [*orders(30), *HOSTILE[:4]], segment_size="256KiB", total_size="8MiB")
     provider = TakesSome(range(27))
     with buffer(tmp_path, Files(), provider, close_timeout=0.1):
-        assert provider.asked.wait(20)
+        assert provider.asked.wait(60)
 
     async def play() -> None:
         async with segment(lane, **PICTURES[name]) as on:

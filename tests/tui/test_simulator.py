@@ -94,7 +94,7 @@ def test_a_sparkline_fills_its_rows_from_the_bottom_and_ends_with_the_newest() -
 # ---- the simulation, without a screen
 
 
-def _until(simulation: Simulation, condition: Callable[[Picture], bool], timeout: float = 15.0) -> Picture:
+def _until(simulation: Simulation, condition: Callable[[Picture], bool], timeout: float = 60.0) -> Picture:
     deadline = time.monotonic() + timeout
     while not condition(simulation.picture):
         assert time.monotonic() < deadline, f"never so: {simulation.picture}"
@@ -126,13 +126,13 @@ def test_it_prunes_when_it_is_full_and_says_how_many() -> None:
 
 
 @pytest.mark.parametrize("mode", ["block", "raise"])
-def test_it_closes_while_nothing_can_be_written(mode: str) -> None:
+def test_it_closes_while_nothing_can_be_written(mode: str, promised: Callable[[float], float]) -> None:
     with Simulation(pace=1000, mode=mode) as simulation:  # type: ignore[arg-type]
         simulation.set_down(True)
         _until(simulation, lambda seen: seen.status.failures > 0)
-        simulation.set_delay(10.0)
+        simulation.set_delay(600.0)
         begun = time.monotonic()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < promised(5)
 
 
 def test_a_mistake_leaves_nothing_behind() -> None:
@@ -144,7 +144,7 @@ def test_a_mistake_leaves_nothing_behind() -> None:
 # ---- the screen
 
 
-async def _seen(pilot: Pilot[None], condition: Callable[[], bool], timeout: float = 15.0) -> None:
+async def _seen(pilot: Pilot[None], condition: Callable[[], bool], timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, _texts(pilot)
@@ -341,7 +341,7 @@ def _start(*arguments: str, **environment: str) -> tuple[subprocess.Popen[bytes]
     return process, leader
 
 
-def _read_until(leader: int, words: bytes, timeout: float = 20.0) -> bytes:
+def _read_until(leader: int, words: bytes, timeout: float = 60.0) -> bytes:
     seen, deadline = b"", time.monotonic() + timeout
     while words not in seen:
         ready, _, _ = select.select([leader], [], [], max(0.0, deadline - time.monotonic()))
@@ -366,7 +366,7 @@ def test_it_ends_cleanly(ending: str | signal.Signals, tmp_path: Path) -> None:
             expected = 128 + ending
         if ending == "hang up":
             os.close(leader)
-            process.wait(15)
+            process.wait(60)
         else:
             told = _drain(leader, process)
             assert process.returncode == expected, told
@@ -383,7 +383,7 @@ def test_it_ends_cleanly(ending: str | signal.Signals, tmp_path: Path) -> None:
 
 def _drain(leader: int, process: subprocess.Popen[bytes]) -> bytes:
     """What is still printed, until the process has ended."""
-    told, deadline = b"", time.monotonic() + 15
+    told, deadline = b"", time.monotonic() + 60
     while time.monotonic() < deadline:
         ready, _, _ = select.select([leader], [], [], 0.1)
         if ready:
@@ -393,7 +393,7 @@ def _drain(leader: int, process: subprocess.Popen[bytes]) -> bytes:
                 break
         elif process.poll() is not None:
             break
-    process.wait(5)
+    process.wait(60)
     return told
 
 

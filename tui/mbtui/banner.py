@@ -11,7 +11,7 @@ from mbframework.monitor import LaneView, View
 from mbtui.figures import age, count, rate, share
 from mbtui.glyphs import Glyphs
 from mbtui.ink import Line, clean, crop, fit, length, opposite, wrap
-from mbtui.lane_words import clock_set, losses, place, problems, since, state, trouble, verdict
+from mbtui.lane_words import clock_set, in_trouble, losses, place, problems, since, state, trouble, verdict
 
 
 def banner(
@@ -42,7 +42,10 @@ def banner(
             *wrap("; ".join(told), width, 2, "bad", glyphs.ellipsis),
         ]
     known = lane.status
-    pid = f"pid {known.writer_pid or known.sender_pid}" if known.writer_pid or known.sender_pid else ""
+    # Of two processes the one that gives no sign of life is the one to look for.
+    silent = known.sender_pid if known.state == "stale" and known.sender == "silent" else None
+    process = silent or known.writer_pid or known.sender_pid
+    pid = f"pid {process}" if process else ""
     beat = f"beat {age(known.heartbeat_age_s)}" if known.state not in ("dead", "stale") else ""
     top = fit(
         width - sum(len(text) for text, _ in mark) - 2,
@@ -57,8 +60,8 @@ def banner(
         ((clean(view.directory), "dim"),),
     )
     lost = losses(lane, width - length(verdict(lane)) - 2)
-    second = opposite((*verdict(lane), *_reason(lane)), lost, width, glyphs.ellipsis)
-    lines = [opposite(top, mark, width, glyphs.ellipsis), second]
+    below = opposite((*verdict(lane), *_reason(lane)), lost, width, glyphs.ellipsis)
+    lines = [opposite(top, mark, width, glyphs.ellipsis), below]
     if wrong := trouble(lane, now, glyphs):
         # What does not fit in one line gets two: it is what people look for.
         *start, (text, ink) = wrong
@@ -133,7 +136,7 @@ def _width(line: Line) -> int:
 def _reason(lane: LaneView) -> Line:
     reason = clean(lane.status.state_reason)
     # While it drains, or is live, the reason tells of what is over; an error that goes on has a line of its own.
-    told = lane.status.state in ("live", "draining") or (lane.status.state == "buffering" and lane.status.failures)
+    told = lane.status.state in ("live", "draining") or (lane.status.state == "buffering" and in_trouble(lane))
     if not reason or told or reason in lane.verdict.text:
         return ()
     return ((f": {reason}", ""),)

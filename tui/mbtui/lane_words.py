@@ -115,9 +115,15 @@ def loss_in_full(lane: LaneView) -> list[Line]:
     return lines
 
 
+def nobody_sends(lane: LaneView) -> bool:
+    """Whether a process writes to the lane, and none has it to send."""
+    return lane.status.state not in ("dead", "stale") and lane.status.sender in ("killed", "none")
+
+
 def in_trouble(lane: LaneView) -> bool:
     """Whether the last error is of now."""
-    return bool(lane.status.failures) or lane.status.state in ("blocked", "disk-error")
+    known = lane.status
+    return (bool(known.failures) and not nobody_sends(lane)) or known.state in ("blocked", "disk-error")
 
 
 def trouble(lane: LaneView, now: float, glyphs: Glyphs) -> Line:

@@ -12,7 +12,7 @@ from mbframework.monitor import LaneView, Point, Rates
 from mbtui.figures import age, count, rate, share, size
 from mbtui.glyphs import Glyphs
 from mbtui.ink import Ink, Line, clean, crop, fit, length, opposite
-from mbtui.lane_words import in_trouble, loss, loss_in_full, next_retry
+from mbtui.lane_words import in_trouble, loss, loss_in_full, next_retry, nobody_sends
 from mbtui.past import columns
 
 #: Lines of each panel.
@@ -109,7 +109,9 @@ def health(lane: LaneView, now: float, width: int, glyphs: Glyphs) -> Panel:
     """How the provider is, and what was lost."""
     known = lane.status
     if known.state in ("dead", "stale"):
-        nobody = "no process has it" if known.state == "dead" else "process is silent"
+        # Where another process writes, the state has a reason.
+        silent = "the sender is silent" if known.state_reason else "process is silent"
+        nobody = "no process has it" if known.state == "dead" else silent
         first: Line = ((nobody, "bad" if known.state == "stale" or not known.clean else "dim"),)
         second, third = _former_error(lane, now)
     elif in_trouble(lane):
@@ -123,6 +125,9 @@ def health(lane: LaneView, now: float, width: int, glyphs: Glyphs) -> Panel:
             gap=" ",
         )
         third = ((next_retry(lane, now), ""),)
+    elif nobody_sends(lane):
+        first = (("nobody sends", "bad" if known.sender == "killed" else "warn"),)
+        second, third = (("next: mb drain", "strong"),), _former_error(lane, now)[0]
     else:
         first = (("provider answers", "good"),) if known.provider else (("no provider here", "dim"),)
         second, third = _former_error(lane, now)

@@ -27,7 +27,7 @@ from mbframework.spool import layout, segment_header
 from mbframework.spool.index import SegmentIndex
 from mbframework.spool.segment_header import SegmentHeader
 from mbframework.spool.survey import read_head, read_seek
-from mbframework.status import SENDING_STATES, state_of
+from mbframework.state import SENDING_STATES, state_of
 from mbtui.pattern import Pattern
 from mbtui.preview import LIMIT
 from mbtui.reading_thread import ReadingThread
@@ -188,7 +188,7 @@ class SegmentSource:
             # Pruned, and not yet counted by the sender.
             settled, scattered = head.floor_ordinal, scattered >> head.floor_ordinal - settled
         otherwise = slot.expired + slot.dead + slot.purged
-        sending = state_of(self._files, self.lane_path) in SENDING_STATES
+        sending = state_of(self._files, self.lane_path).name in SENDING_STATES
         return replace(facts, settled=settled, scattered=scattered, otherwise=otherwise, sending=sending)
 
     def _headless(self, name: str) -> DamagedError:
