@@ -2,17 +2,12 @@
 
 Promises
 --------
-- It does what POSIX promises and no more. A file keeps, when the power goes, what its last successful sync saw; of
-  every later store, sector by sector, any state that the sector ever had; in some mixtures the front of one such state
-  and the back of another, since not every device stores a sector at once. Names keep what the last sync of their
-  directory saw; of the later changes any that do not rest on one that was lost. A rename is done or not done.
-- A sync that failed takes what it was to write for clean, as Linux does: a later sync that succeeds says nothing of it.
+- It does what POSIX promises and no more, when the power goes (``survival.py``) as well as when a sync fails
+  (``inode.py``).
 - A process that is killed leaves everything that it had stored, and none of its locks and descriptors.
 - Each call that changes something, and each store into a map, asks ``watch`` first: there a test looks at what a stop
   would leave, stops the process, or lets somebody else do something.
-- The extension in C stores into memory, as on a real disk. What it has stored is found by comparing, and done again on
-  the disk piece by piece, in the order that ``native/tip.h`` promises: see :meth:`SimulatedDisk.take_in`. Whatever else
-  it stored anywhere is an AssertionError.
+- Stores of the extension in C count like those of Python (``mapped.py``).
 - It is deterministic: time passes with the calls, ids come from the seed.
 
 A store into a map beyond the end of its file is what it is on a real one, the end of the process: an AssertionError.
@@ -27,246 +22,21 @@ import os
 import random
 import stat
 import threading
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Self
 
 from mbframework.files import Files, Map
-from mbframework.spool import frame, layout
-from mbframework.spool.headfile import NEXT, TAIL
 from tests.faulty_files import Killed
+from tests.model.inode import PAGE, ZEROS, Inode, Naming, apply
+from tests.model.mapped import Lent, SimulatedMap, halves
+from tests.model.survival import Survival
 
-PAGE = 4096
-SECTOR = 512
 ROOT = "/disk"
-_ZEROS = bytes(PAGE)
 #: A disk's descriptors are none of the system's, so that a call that goes past it fails.
 _FIRST_FD = 1 << 24
 #: Two disks never share a device number: locks are told apart by it.
 _devices = itertools.count(1000)
-
-#: One change of a page: which, from where in it, what. Or of the size: -1, the size, nothing.
-Change = tuple[int, int, bytes]
-#: One change of names, done in one step: what each leads to from now on, None for nothing.
-Naming = dict[str, int | None]
-
-
-@dataclass
-class Inode:
-    """A file or a directory: what is in memory, what is on the device, and the steps from there to here."""
-
-    number: int
-    mode: int
-    size: int = 0
-    pages: dict[int, bytes] = field(default_factory=dict)
-    kept_size: int = 0
-    kept_pages: dict[int, bytes] = field(default_factory=dict)
-    changes: list[Change] = field(default_factory=list)
-    #: So many of the changes were to be written by a sync that failed.
-    given_up: int = 0
-    links: int = 0
-    #: What the extension stores into, while it may.
-    memory: bytearray | None = None
-    names: dict[str, int] = field(default_factory=dict)
-    kept_names: dict[str, int] = field(default_factory=dict)
-    namings: list[Naming] = field(default_factory=list)
-    #: The open file description that holds the lock, 0 for none.
-    locked_by: int = 0
-
-    @property
-    def is_directory(self) -> bool:
-        return stat.S_ISDIR(self.mode)
-
-    def copy(self) -> Inode:
-        return Inode(
-            self.number, self.mode, self.size, dict(self.pages), self.kept_size, dict(self.kept_pages),
-            list(self.changes), self.given_up, self.links, None, dict(self.names), dict(self.kept_names),
-            list(self.namings),
-        )  # fmt: skip
-
-    def read(self, offset: int, size: int) -> bytes:
-        end = min(offset + size, self.size)
-        if end <= offset:
-            return b""
-        pages = self.pages
-        parts = [pages.get(page, _ZEROS) for page in range(offset // PAGE, (end - 1) // PAGE + 1)]
-        start = offset % PAGE
-        return b"".join(parts)[start : start + end - offset]
-
-    def write(self, offset: int, data: bytes) -> None:
-        done, memory = 0, self.memory
-        if memory is not None and offset < len(memory):
-            end = min(len(memory), offset + len(data))
-            memory[offset:end] = data[: end - offset]
-        while done < len(data):
-            page, start = divmod(offset + done, PAGE)
-            chunk = bytes(data[done : done + PAGE - start])
-            old = self.pages.get(page, _ZEROS)
-            self.pages[page] = chunk if len(chunk) == PAGE else old[:start] + chunk + old[start + len(chunk) :]
-            self.changes.append((page, start, chunk))
-            done += len(chunk)
-        if offset + len(data) > self.size:
-            self.resize(offset + len(data))
-
-    def resize(self, size: int) -> None:
-        if size < self.size:
-            page, start = divmod(size, PAGE)
-            last = (self.size - 1) // PAGE
-            self.size = max(self.size, (last + 1) * PAGE)
-            self.write(size, bytes((last + 1) * PAGE - size))
-            for gone in range(page + bool(start), last + 1):
-                self.pages.pop(gone, None)
-        self.size = size
-        self.changes.append((-1, size, b""))
-
-    def sync(self) -> None:
-        if not self.given_up:
-            self.kept_pages = dict(self.pages)
-            self.changes = []
-        else:
-            # Only what was stored again since is written, by whole pages.
-            fresh = {page for page, _, _ in self.changes[self.given_up :]}
-            for page in fresh - {-1}:
-                self.kept_pages[page] = self.pages.get(page, _ZEROS)
-            self.changes = [each for each in self.changes[: self.given_up] if each[0] not in {-1, *fresh}]
-            self.given_up = len(self.changes)
-        self.kept_size = self.size
-
-    def give_up(self) -> None:
-        """A sync failed: what it was to write counts as clean from now on."""
-        self.given_up = len(self.changes)
-
-
-class Survival:
-    """What outlasts a loss of power, of all that was not synced. ``pattern``: "nothing", "everything", "names",
-    "data", or a number, the seed of a mixture."""
-
-    def __init__(self, pattern: str | int) -> None:
-        self.pattern = pattern
-        self._chance = random.Random(pattern) if isinstance(pattern, int) else None
-        chance = self._chance
-        self._share = chance.choice([0.1, 0.5, 0.9]) if chance is not None else 0.0
-        self._torn = chance is not None and chance.random() < 0.5
-        #: Also within sectors.
-        self._shredded = self._torn and chance is not None and chance.random() < 0.5
-
-    def file(self, inode: Inode) -> tuple[int, dict[int, bytes]]:
-        """Size and pages of a file."""
-        changes = inode.changes
-        if not changes or self.pattern in ("nothing", "names"):
-            return inode.kept_size, inode.kept_pages
-        if self.pattern in ("everything", "data"):
-            return inode.size, inode.pages
-        chance = self._chance
-        assert chance is not None
-        sizes = [inode.kept_size, *(start for page, start, _ in changes if page == -1), inode.size]
-        size = chance.choice(sizes)
-        pages = dict(inode.kept_pages)
-        for page in sorted({page for page, _, _ in changes if page >= 0}):
-            versions = [inode.kept_pages.get(page, _ZEROS)]
-            for where, start, chunk in changes:
-                if where == page:
-                    old = versions[-1]
-                    versions.append(old[:start] + chunk + old[start + len(chunk) :])
-            pages[page] = self._page(versions, chance)
-        return size, pages
-
-    def _page(self, versions: list[bytes], chance: random.Random) -> bytes:
-        def version() -> bytes:
-            if chance.random() < 0.3:
-                return chance.choice(versions)
-            return versions[-1] if chance.random() < self._share else versions[0]
-
-        if not self._torn:
-            return version()
-        page = bytearray()
-        for at in range(0, PAGE, SECTOR):
-            cut = at + (chance.randrange(SECTOR) if self._shredded else 0)
-            if cut > at:
-                page += version()[at:cut]
-            page += version()[cut : at + SECTOR]
-        return bytes(page)
-
-    def names(self, inode: Inode) -> dict[str, int]:
-        """What stands in a directory."""
-        if not inode.namings or self.pattern in ("nothing", "data"):
-            return dict(inode.kept_names)
-        if self.pattern in ("everything", "names"):
-            return dict(inode.names)
-        chance = self._chance
-        assert chance is not None
-        result = dict(inode.kept_names)
-        # A journal keeps the first few; others keep any, but none that rests on one that is lost.
-        first = chance.randint(0, len(inode.namings)) if chance.random() < 0.5 else -1
-        lost: set[str | int] = set()
-        for number, naming in enumerate(inode.namings):
-            touched: set[str | int] = {*naming, *(target for target in naming.values() if target is not None)}
-            keeps = number < first if first >= 0 else chance.random() < self._share
-            if not keeps or touched & lost:
-                lost |= touched
-                continue
-            _apply(result, naming)
-        return result
-
-
-def _apply(names: dict[str, int], naming: Naming) -> None:
-    for name, target in naming.items():
-        if target is None:
-            names.pop(name, None)
-        else:
-            names[name] = target
-
-
-class Words(array):  # type: ignore[type-arg]
-    """The words of a map, and the memory into which the extension stores them."""
-
-    disk: SimulatedDisk
-    inode: int
-    offset: int
-    #: What is on the disk of them.
-    stored: list[int]
-
-    @classmethod
-    def of(cls, disk: SimulatedDisk, inode: int, offset: int, count: int) -> Self:
-        made = cls("Q", bytes(8 * count))
-        made.disk, made.inode, made.offset, made.stored = disk, inode, offset, [0] * count
-        return made
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.disk.store(self.inode, self.offset + 8 * index, value.to_bytes(8, "little"))
-        self.stored[index] = value
-        super().__setitem__(index, value)
-
-
-class SimulatedMap(Map):
-    """A map of a file of the disk."""
-
-    __slots__ = ("_disk", "_inode", "_size")
-
-    def __init__(self, disk: SimulatedDisk, inode: int, size: int) -> None:
-        self._disk, self._inode, self._size = disk, inode, size
-        self.store = self._store
-
-    def _store(self, where: slice, data: bytes) -> None:
-        if not self._size:
-            raise ValueError("the map is closed")
-        assert where.stop - where.start == len(data)
-        self._disk.store(self._inode, where.start, data)
-
-    def words(self, offset: int, count: int) -> memoryview:
-        words: Any = Words.of(self._disk, self._inode, offset, count)
-        self._disk.words.append(words)
-        return words  # type: ignore[no-any-return]
-
-    def pages(self) -> bytearray:
-        return self._disk.lend(self._inode, self._size)
-
-    def close(self) -> None:
-        self._disk.take_back(self._inode)
-        self._size = 0
 
 
 class SimulatedDisk(Files):
@@ -299,10 +69,7 @@ class SimulatedDisk(Files):
         self._random = random.Random(self.seed * 1_000_003 + self.processes)
         self.dead = False
         self.calls: Counter[str] = Counter()
-        #: The segments that the extension may store into, and the words of all maps.
-        self._lent: dict[int, bytearray] = {}
-        self.words: list[Words] = []
-        self._taking = False
+        self.lent = Lent(self)
         #: Asked in front of every call that changes something, with its name.
         self.watch: Callable[[str], None] = _nobody
         #: Says of a call with which errno it fails; 0: it does not. Reading calls are asked as well.
@@ -358,7 +125,7 @@ class SimulatedDisk(Files):
             inode = self.inodes[number]
             found.update(f"{path} {inode.size} {inode.locked_by}".encode())
             for page in sorted(inode.pages):
-                if inode.pages[page] != _ZEROS:
+                if inode.pages[page] != ZEROS:
                     found.update(b"%d" % page)
                     found.update(inode.pages[page])
             for name in sorted(inode.names):
@@ -394,10 +161,15 @@ class SimulatedDisk(Files):
     def store(self, number: int, offset: int, data: bytes) -> None:
         """Into a map: in two steps, since a kill may come in the middle of the copying."""
         self.take_in()
-        for start, end in _halves(0, len(data)):
-            self._store("store", number, offset + start, data[start:end])
+        for start, end in halves(0, len(data)):
+            self.copy_in("store", number, offset + start, data[start:end])
 
-    def _store(self, call: str, number: int, offset: int, data: bytes) -> None:
+    def take_in(self) -> None:
+        """See :meth:`Lent.take_in`."""
+        self.lent.take_in()
+
+    def copy_in(self, call: str, number: int, offset: int, data: bytes) -> None:
+        """A part of a store."""
         if self.dead:
             raise Killed
         self.calls[call] += 1
@@ -408,54 +180,6 @@ class SimulatedDisk(Files):
             inode = self.inodes[number]
             assert offset + len(data) <= inode.size, "SIGBUS: a store into a map beyond the end of its file"
             inode.write(offset, data)
-
-    # ---- what the extension stores
-
-    def lend(self, number: int, size: int) -> Any:
-        """The memory of a segment, for the extension."""
-        if not self.lends:
-            return None
-        inode = self.inodes[number]
-        self._lent[number] = inode.memory = bytearray(inode.read(0, size))
-        return inode.memory
-
-    def take_back(self, number: int) -> None:
-        """It is unmapped."""
-        if number in self._lent:
-            self.take_in()
-            memory = self._lent.pop(number)
-            assert self.dead or _difference(self.inodes[number], memory) < 0, (
-                "the extension says nothing of what it stored"
-            )
-            self.inodes[number].memory = None
-
-    def take_in(self) -> None:
-        """Do on the disk what the extension has done to memory since the last call: of each frame the body, then the
-        header, then the live page's words TAIL and NEXT; a stop may come in front of each, and within the first two."""
-        if self._taking or not self._lent or all(each.tolist() == each.stored for each in self.words):
-            return
-        self._taking = True
-        try:
-            for number, memory in list(self._lent.items()):
-                while (at := _difference(self.inodes[number], memory)) >= 0:
-                    self._take_frame(number, memory, at & ~7)
-            for words in self.words:
-                assert words.tolist() == words.stored, f"words are {words.tolist()}, with the frames {words.stored}"
-        finally:
-            self._taking = False
-
-    def _take_frame(self, number: int, memory: bytearray, at: int) -> None:
-        raw = bytes(memory[at : at + frame.HEADER_SIZE])
-        length, first, count = (int.from_bytes(raw[i:j], "little") for i, j in ((4, 8), (8, 16), (24, 28)))
-        assert raw.startswith(layout.FRAME_MARKER), f"the extension has stored something at {at}, and no frame"
-        body = at + frame.HEADER_SIZE
-        for start, end in (*_halves(body, layout.align8(at + length)), *_halves(at, body)):
-            self._store("store by C", number, start, bytes(memory[start:end]))
-        words = next((each for each in self.words if each.tolist() != each.stored), None)
-        assert words is not None, f"the extension has stored the frame at {at}, and says nothing of it"
-        for index, value in ((TAIL, at), (NEXT, first + count)):
-            self._store("store by C", words.inode, words.offset + 8 * index, value.to_bytes(8, "little"))
-            words.stored[index] = value
 
     # ---- names
 
@@ -485,7 +209,7 @@ class SimulatedDisk(Files):
                 self.inodes[before].links -= 1
             if target is not None:
                 self.inodes[target].links += 1
-        _apply(parent.names, naming)
+        apply(parent.names, naming)
         parent.namings.append(naming)
 
     def open(self, path: str, *, create: bool = False, exclusive: bool = False, write: bool = True) -> int:
@@ -744,21 +468,6 @@ class SimulatedDisk(Files):
             yield
         finally:
             self.error = before
-
-
-def _halves(start: int, end: int) -> list[tuple[int, int]]:
-    """A copying may be stopped in the middle."""
-    half = start + ((end - start) // 2 & ~7)
-    return [(start, half), (half, end)] if start < half and end - start > 8 else [(start, end)]
-
-
-def _difference(inode: Inode, memory: bytearray) -> int:
-    """The first offset at which a file and memory differ; -1: nowhere."""
-    for start in range(0, len(memory), PAGE):
-        kept, here = inode.pages.get(start // PAGE, _ZEROS), memory[start : start + PAGE]
-        if here != kept[: len(here)]:
-            return start + next(i for i, byte in enumerate(here) if byte != kept[i])
-    return -1
 
 
 def _nobody(call: str) -> None:

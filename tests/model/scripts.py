@@ -194,6 +194,31 @@ def rejected(world: World) -> None:
     world.close()
 
 
+@script(stops=False, mode="always")
+def letters_find_no_room(world: World) -> None:
+    """What is rejected and cannot be set aside waits, and costs neither order nor accounts; where it is taken after
+    all, behind others, that is told."""
+    world.open()
+    world.reject(3)
+    world.write(20, 20, 20, 20, 20, 20, 20)
+    world.disk.room = world.disk.used()
+    world.send(2)
+    assert "dead letters" in world.engine.outlet.blocked
+    assert world.engine.outlet.order_violations == 0
+    world.keep_house()
+    world.disk.room = 1 << 40
+    world.send(2)
+    assert (world.engine.ledger.slot.delivered, world.engine.ledger.slot.dead) == (5, 2)
+    world.write(20, 20, 20)
+    with world.disk.failing(errno.EDQUOT, "datasync"):
+        world.send(1)
+    assert world.engine.outlet.order_violations == 0
+    world.reject(0)
+    world.send(2)
+    assert world.engine.outlet.order_violations == 1
+    world.close()
+
+
 @script(mode="always")
 def killed_again_and_again(world: World) -> None:
     """Recovery is stopped as well, and what follows one."""

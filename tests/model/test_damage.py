@@ -18,8 +18,9 @@ from mbframework.verify import Damage, check_buffer
 from tests.fuzz import reference
 from tests.model import scripts
 from tests.model.byhand import DIRECTORY, LANE
-from tests.model.disk import PAGE, SimulatedDisk
+from tests.model.disk import SimulatedDisk
 from tests.model.explore import Explorer
+from tests.model.inode import PAGE
 from tests.model.world import LARGE, World
 
 LONG = os.environ.get("MBFRAMEWORK_TEST_MODEL") == "long"

@@ -70,15 +70,17 @@ def test_a_segment_tells_where_the_one_in_front_ends() -> None:
         assert (header.first, header.previous_end, header.ordinal) == (5, 3, 2)
 
 
-@pytest.mark.parametrize("waiting", [0, 3])
-def test_an_interrupt_while_memory_goes_to_disk_doubles_nothing(waiting: int) -> None:
+@pytest.mark.parametrize(
+    ("function", "lines", "waiting"), [("_append_some", 40, 0), ("_append_some", 40, 3), ("append", 20, 0)]
+)
+def test_an_interrupt_while_memory_goes_to_disk_doubles_nothing(function: str, lines: int, waiting: int) -> None:
     """Ctrl-C comes at any line of the program's thread; what it asked for it asks for again."""
 
     def interrupt() -> None:
         raise KeyboardInterrupt
 
     with world() as here:
-        for nth in range(1, 40):
+        for nth in range(1, lines):
             here.send(3)
             assert here.engine.lane.live
             here.write(20, 20, 20)
@@ -86,9 +88,10 @@ def test_an_interrupt_while_memory_goes_to_disk_doubles_nothing(waiting: int) ->
             def meanwhile(nth: int = nth) -> None:
                 here.meanwhile = lambda: None
                 here.write(*[20] * waiting)
-                with suppress(KeyboardInterrupt), here.between("_append_some", interrupt, nth, within=True):
+                with suppress(KeyboardInterrupt), here.between(function, interrupt, nth, within=True):
                     here.sync()
                 here.sync()
+                here.write(20)
 
             here.meanwhile = meanwhile
             here.broker.fail_next(after=1)
@@ -124,3 +127,24 @@ def test_what_a_kill_left_of_the_seek_is_on_the_device_before_a_segment_goes() -
         world.keep_house(0.3)
 
     explorer.run(here, goes_on)
+
+
+def test_messages_of_one_frame_are_counted_one_by_one() -> None:
+    with world(mode="always") as here:
+        here.write(20, 20, 20, many=True)
+        assert here.engine.lane.spool.ordinal == 3
+        here.stop()
+        assert here.engine.lane.spool.ordinal == 3
+
+
+def test_a_pause_while_the_provider_is_opened_keeps_what_is_written_on_disk() -> None:
+    with world() as here:
+
+        def opened() -> dict[str, str]:
+            here.pause()
+            return {}
+
+        here.by_hand.provider.describe = opened  # type: ignore[method-assign, union-attr]
+        here.send(1)
+        here.write(20)
+        assert not here.engine.lane.live

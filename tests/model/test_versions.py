@@ -197,7 +197,7 @@ def test_a_sidecar_that_holds_the_lane_sends_nothing_and_lives_on(tmp_path: Path
         assert thread.is_alive()
     finally:
         sidecar.stop()
-        thread.join(30)
+        thread.join(60)
     assert broker.count == 0
     assert (path / "main" / "head").read_bytes() == kept
 

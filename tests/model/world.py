@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {"segment_size": "64KiB", "total_size": "256KiB", "dead_
 #: A message of which four fill a segment.
 LARGE = 15_000
 _DEFECTS = logging.getLogger("mbframework")
+_OF_THE_LANE = ("/lane.py", "/spool/writer.py")
 
 
 @dataclass
@@ -403,8 +404,9 @@ class World:
 
     @contextmanager
     def between(self, function: str, act: Callable[[], None], nth: int, *, within: bool = False) -> Iterator[None]:
-        """Inside, ``act`` happens in another thread right in front of the n-th line that this function of the lane
-        comes to, where no lock forbids it; ``within``: in the same thread, which no lock stops."""
+        """Inside, ``act`` happens in another thread right in front of the n-th line that this function of the lane, or
+        of its spool's writer, comes to, where no lock forbids it; ``within``: in the same thread, which no lock
+        stops."""
         left = nth
 
         def line(frame: FrameType, event: str, _: object) -> Any:
@@ -419,7 +421,7 @@ class World:
 
         def called(frame: FrameType, event: str, _: object) -> Any:
             code = frame.f_code
-            return line if code.co_name == function and code.co_filename.endswith("lane.py") else None
+            return line if code.co_name == function and code.co_filename.endswith(_OF_THE_LANE) else None
 
         before = sys.gettrace()
         sys.settrace(called)

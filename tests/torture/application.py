@@ -171,7 +171,7 @@ class Application(threading.Thread):
         outcome.delivered, outcome.pruned, outcome.dead = last.delivered, last.pruned, last.dead
         expected = {
             "accepted": self.accepted, "delivered": len(arrived), "lost": 0, "expired": 0, "purged": 0,
-            "resident_messages": 0, "balanced": True,
+            "resident_messages": 0, "balanced": True, "order_violations": 0,
         }  # fmt: skip
         for name, value in expected.items():
             if getattr(last, name) != value:

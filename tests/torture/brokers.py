@@ -15,7 +15,6 @@ import json
 import random
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +25,7 @@ from mbframework.testing.kafka import KafkaBroker
 from mbframework.testing.kafka_jars import BrokerError
 from tests.torture.guarded_cluster import GuardedCluster
 from tests.torture.guarded_lane import GuardedLane, LaneReport, WriterEnded
+from tests.torture.own_broker import placed
 from tests.torture.scenarios import SCENARIOS, Scenario, Stage
 from tests.torture.verdict import Fault
 
@@ -168,16 +168,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     schemes = tuple(chosen.scheme or SCHEMES)
     scenarios = [SCENARIOS[name] for name in chosen.only or SCENARIOS]
     options = Options(seconds=chosen.seconds, rate=chosen.rate, seed=chosen.seed)
-    with tempfile.TemporaryDirectory(prefix="mbframework-torture-") as temporary:
-        place = Path(temporary) if chosen.folder is None else chosen.folder.resolve()
-        (place / "certificates").mkdir(parents=True)
-        try:
-            users = {scheme: f"pass:w/rd of {scheme}" for scheme in schemes}
+    users = {scheme: f"pass:w/rd of {scheme}" for scheme in schemes}
+    try:
+        with placed(chosen.folder) as place:
+            (place / "certificates").mkdir(exist_ok=True)
             with GuardedCluster(place / "certificates", users) as cluster:
                 report = Run(options, cluster, schemes, place, _print).go(scenarios)
-        except BrokerError as error:
-            print(error, file=sys.stderr)
-            return 2
+    except BrokerError as error:
+        print(error, file=sys.stderr)
+        return 2
     print(report.line())
     if chosen.json:
         print(json.dumps(report.as_dict()))

@@ -346,7 +346,7 @@ def main() -> int:
             failed |= bool(report.breaches)
     except BrokerError as error:
         print(error, file=sys.stderr)
-        return 1
+        return 2
     return int(failed)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from mbframework.testing.kafka_jars import BrokerError
 from tests.torture.kills_plan import SEND_TIMEOUT_S, Blow, Options, Report, Step, plan
 from tests.torture.kills_site import DIRECTORIES, PATIENCE_S, Directory, Over, Site
 from tests.torture.kills_writer import OWNERS, STREAMS
+from tests.torture.own_broker import own_broker
 from tests.torture.verdict import Fault
 
 
@@ -151,21 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="empty or new; kept (default: a temporary one)")
     given = vars(parser.parse_args(arguments))
     folder = given.pop("folder")
-    if reason := KafkaBroker.available():
-        print(f"no Kafka broker: {reason}", file=sys.stderr)
+    try:
+        with own_broker(folder) as (broker, place):
+            report = Run(Options(**given), broker, place, lambda line: print(line, flush=True)).go()
+    except BrokerError as error:
+        print(error, file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="mbframework-torture-") as temporary:
-        place = Path(temporary) if folder is None else folder.resolve()
-        place.mkdir(parents=True, exist_ok=True)
-        try:
-            with KafkaBroker() as broker:
-                if not broker.controllable:
-                    print("the broker must be ours to kill; unset MBFRAMEWORK_TEST_KAFKA", file=sys.stderr)
-                    return 2
-                report = Run(Options(**given), broker, place, lambda line: print(line, flush=True)).go()
-        except BrokerError as error:
-            print(error, file=sys.stderr)
-            return 2
     print(report.line())
     return 1 if report.breaches else 0
 

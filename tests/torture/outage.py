@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -30,6 +29,7 @@ from mbframework.status import LaneStatus
 from mbframework.testing.kafka import KafkaBroker
 from mbframework.testing.kafka_jars import BrokerError
 from tests.torture.ledger import Life
+from tests.torture.own_broker import own_broker
 from tests.torture.plan import Options, Step, plan
 from tests.torture.verdict import Arrived, Fault, Finding, Stay, judge
 from tests.torture.watcher import Watcher
@@ -319,21 +319,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = Options(**given)
     except ValueError as error:
         parser.error(str(error))
-    if reason := KafkaBroker.available():
-        print(f"no Kafka broker: {reason}", file=sys.stderr)
+    try:
+        with own_broker(folder) as (broker, place):
+            report = Run(options, broker, place, _print).go()
+    except BrokerError as error:
+        print(error, file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="mbframework-torture-") as temporary:
-        place = Path(temporary) if folder is None else folder.resolve()
-        place.mkdir(parents=True, exist_ok=True)
-        try:
-            with KafkaBroker() as broker:
-                if not broker.controllable:
-                    print("the broker must be ours to kill; unset MBFRAMEWORK_TEST_KAFKA", file=sys.stderr)
-                    return 2
-                report = Run(options, broker, place, _print).go()
-        except BrokerError as error:
-            print(error, file=sys.stderr)
-            return 2
     print(report.line())
     if as_json:
         print(json.dumps(asdict(report)))

@@ -342,7 +342,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.here:
         return _here(given.here)
-    names = [name for name in SITUATIONS if set(given.words) <= set(name.split())]
+    names = [name for name in SITUATIONS if {*" ".join(given.words).split()} <= {*name.split()}]
+    if not names:
+        parser.error(f"no situation has all of the words {' '.join(given.words)!r}; --list names them")
     if why := device.obstacle():
         print(f"left out: the situations read-only, since {why}", file=sys.stderr)
         names = [name for name in names if SITUATIONS[name] is not read_only]

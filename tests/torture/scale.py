@@ -334,6 +334,8 @@ def main() -> int:
     for row, times in found:
         sent = f"{row.send:9.3f}" if row.send else " " * 9
         print(f"{row.what:18}  {row.size:10,}  {row.write:9.3f}  {sent}  {times:7.2f}{' !' if row in bad else ''}")
+    verdict = "BREACH" if bad else "PASS"
+    print(f"{verdict}: {len(bad)} of {len(found)} rows cost more than {chosen.limit:g} times the first")
     return bool(bad)
 
 

@@ -91,7 +91,7 @@ def test_the_judge_finds(harm: str, breach: str, tmp_path: Path) -> None:
         for number in range(3):
             buffer.write("topic", padded(number, 10))
             program.accepted += 1
-        buffer.flush(10)
+        buffer.flush(60)
         last = buffer.status()
     program.judge(last, set())
     assert not outcome.breaches

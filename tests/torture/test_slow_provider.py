@@ -27,7 +27,7 @@ class Silent(Provider):
         self.answers.wait(30)
 
 
-def wait_for_state(buffer: MessageBuffer, states: set[str], patience: float = 10.0) -> str:
+def wait_for_state(buffer: MessageBuffer, states: set[str], patience: float = 60.0) -> str:
     """The first of ``states`` that is seen; while waiting, no other state but ``live``."""
     deadline = time.monotonic() + patience
     pause = threading.Event()
@@ -45,11 +45,11 @@ def test_a_lane_is_buffering_until_its_silent_provider_answers(tmp_path: Path) -
         provider.called.clear()
         try:
             buffer.write("topic", b"1")
-            assert provider.called.wait(10)
+            assert provider.called.wait(60)
             # Up as far as anybody knows, but that is not draining.
             assert wait_for_state(buffer, {"buffering", "draining"}) == "buffering"
             assert "keep up" in buffer.status().state_reason
         finally:
             provider.answers.set()
-        buffer.flush(10)
+        buffer.flush(60)
         assert wait_for_state(buffer, {"live"}) == "live"
