@@ -357,7 +357,8 @@ class MessageBuffer(Pen, Closing):
     def purge(self) -> int:
         """Remove everything that waits; how many messages. They are counted as purged.
 
-        What the provider has in hand is delivered all the same; it is not part of the number.
+        What the provider has in hand is delivered all the same; it is not part of the number. Nor is, after a kill, the
+        batch that it had in hand then: where it keeps its position, it is asked first, when it can be reached.
         """
         return self._living().purge()
 

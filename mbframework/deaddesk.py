@@ -48,7 +48,7 @@ class DeadDesk:
         self._timeout = timeout
         self.lane = lane
         self.path = os.path.join(os.path.abspath(config.directory or "."), lane)
-        self.store = DeadStore(files, os.path.join(os.path.dirname(self.path), layout.DEAD_DIRECTORY, lane))
+        self.store = DeadStore(files, layout.dead_path(self.path))
 
     def drop(self, ids: Iterable[int], progress: Callable[[int], object] = bool) -> Outcome:
         """Let go of these letters.

@@ -63,7 +63,7 @@ class Directory:
 
     def dead_path(self, lane: str) -> str:
         """Where its dead letters live."""
-        return os.path.join(self.path, layout.DEAD_DIRECTORY, lane)
+        return layout.dead_path(self.lane_path(lane))
 
     def lanes(self, files: Files) -> list[str]:
         """The names of the lanes, ``main`` first."""

@@ -36,6 +36,7 @@ from mbframework.lockfile import LockFile
 from mbframework.narrator import Narrator, sent
 from mbframework.observers import ObserverHub
 from mbframework.outlet import Outlet
+from mbframework.place import Place
 from mbframework.provider import Context
 from mbframework.reporter import Reporter
 from mbframework.sender import Sender
@@ -88,9 +89,11 @@ class Engine:
         self.narrator = Narrator(self)
         run, boot_id = files.random(16), files.boot_id()
         begun = recovery.recover(files, self.path, buffer_id=directory.buffer_id, run=run, boot_id=boot_id)
+        self.place = Place(files, self.path, directory.buffer_id)
         self.runs = Runs(files, self.path)
         self.runs.add(run, begun.head.next)
         with ExitStack() as undo:
+            undo.callback(self.place.leave)
             self._build(begun, run, boot_id, undo)
             undo.pop_all()
         seconds = (files.boot_ns() - begun_at) / 1e9
@@ -174,14 +177,15 @@ class Engine:
         self.housekeeper = Housekeeper(
             files=files, directory=self.path, config=config, lane=self.lane, ledger=ledger_of_housekeeper,
             events=self.writer_events, unsynced=begun.unsynced, settled=self.settled, pruned=self.pruned,
+            place=self.place,
         )  # fmt: skip
-        sections: dict[str, Callable[[], dict[str, Any]]] = {
-            os.path.join(self.path, layout.WRITER_STATUS_FILE): self.narrator.writer_section
-        }
+        # Whoever reads the writer's first never meets a state whose reason is still to come.
+        sections: dict[str, Callable[[], dict[str, Any]]] = {}
         logs = [self.writer_events]
         if self.sender is not None:
             sections[os.path.join(self.path, layout.SENDER_STATUS_FILE)] = self.narrator.sender_section
             logs.append(self.sender_events)
+        sections[os.path.join(self.path, layout.WRITER_STATUS_FILE)] = self.narrator.writer_section
         #: Appends what lingers in time.
         self.linger = LingerClock(self.lane) if config.linger else None
         mode = config.status_file_mode
@@ -207,6 +211,7 @@ class Engine:
             files=files, config=config, ledger=ledger, lane=lane, reader=SpoolReader(files, self.path), dead=dead,
             events=self.sender_events, tail=lambda: lane.spool.end,
             refresh_floor=lambda: ledger.apply_floor(lane.head.slot.floor, lane.head.slot.floor_ordinal),
+            place=self.place,
         )  # fmt: skip
         ledger.hold()
         ledger.apply_floor(lane.head.slot.floor, lane.head.slot.floor_ordinal)
@@ -447,7 +452,8 @@ class Engine:
         pause.lift(self.files, self.path)
 
     def purge(self) -> int:
-        """Remove everything that waits, but for the batch that the provider has in hand; how many messages.
+        """Remove everything that waits, but for the batch that the provider has, or may have, in hand; how many
+        messages.
 
         They do not come back. A kill before that batch is answered counts them as pruned.
         """
@@ -517,6 +523,7 @@ class Engine:
         Nor is any lock of this process: the thread that held it at the fork is not here to release it.
         """
         self.shutdown.done = True
+        self.place.leave()
         self.writer_lock.forget()
         if self.sender_lock is not None:
             self.sender_lock.forget()

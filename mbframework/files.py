@@ -9,8 +9,10 @@ Promises
   or raises.
 - A rename never replaces a file, except in :meth:`Files.replace`, which is for narration (status) only.
 - Only ENOSPC and EDQUOT mean *full*; EROFS and EIO mean *broken*. Nothing else is guessed from an errno.
+- Under a directory that is anchored (:meth:`Files.anchor`) nothing is made, moved, removed or opened for writing while
+  another one stands in its place.
 
-Thread-safe: the object keeps no state but what never changes.
+Thread-safe: the object keeps no state but the anchors.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Self
 
 try:
     import fcntl
@@ -44,6 +46,8 @@ NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.
 #: Not waiting: a pipe without another end would hold up whoever opens it. Regular files know no waiting.
 _BASE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _FILL = bytes(256 * 1024)
+#: How far above a file its anchored directory may be.
+_LEVELS: Final = 3
 #: What opening says of a link, of a directory, and of a pipe, socket or device.
 _NO_FILE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.EINVAL})
 _KINDS: Final = {
@@ -66,6 +70,11 @@ def is_full(error: OSError) -> bool:
 def is_broken(error: OSError) -> bool:
     """True where the error says that the device is failing or has gone read-only."""
     return error.errno in BROKEN
+
+
+def place_of(found: os.stat_result) -> tuple[int, int]:
+    """What tells a directory from another one of the same name."""
+    return found.st_dev, found.st_ino
 
 
 def kind_of(mode: int) -> str:
@@ -103,8 +112,37 @@ class Map:
 class Files:
     """The calls themselves. All raise OSError."""
 
+    #: Device and inode of anchored directories, by path, and for each by who has anchored it.
+    _anchors: dict[str, dict[object, tuple[int, int]]]
+
+    def __new__(cls, *_args: object, **_options: object) -> Self:
+        """Here, since a subclass need not call ``__init__``."""
+        made = super().__new__(cls)
+        made._anchors = {}
+        return made
+
+    def anchor(self, path: str, owner: object) -> None:
+        """From now on, until its owner calls :meth:`weigh`, whatever would change something below the directory
+        ``path`` by a name raises OSError (ESTALE) while another directory stands there: a volume may be mounted over
+        it, or anew."""
+        self._anchors.setdefault(path, {})[owner] = place_of(self.stat(path))
+
+    def weigh(self, path: str, owner: object) -> None:
+        """Forget an anchor, if there is one."""
+        self._anchors.get(path, {}).pop(owner, None)
+
+    def _demand_place(self, path: str) -> None:
+        directory = path
+        for _ in range(_LEVELS if self._anchors else 0):
+            directory = os.path.dirname(directory)
+            places = list(self._anchors.get(directory, {}).values())
+            if places and places.count(place_of(os.lstat(directory))) < len(places):
+                raise OSError(errno.ESTALE, "another directory stands where the buffer's was; put it back", directory)
+
     def open(self, path: str, *, create: bool = False, exclusive: bool = False, write: bool = True) -> int:
         """A descriptor of a regular file; ``create`` makes it with mode 0600."""
+        if write:
+            self._demand_place(path)
         flags = _BASE | (os.O_RDWR if write else os.O_RDONLY)
         if create:
             flags |= os.O_CREAT
@@ -183,16 +221,19 @@ class Files:
 
     def rename(self, source: str, target: str) -> None:
         """Move within one directory; FileExistsError where the name is taken."""
+        self._demand_place(target)
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, "the name is taken", target)
         os.rename(source, target)
 
     def link(self, source: str, target: str) -> None:
         """Give a file a second name; FileExistsError where that is taken."""
+        self._demand_place(target)
         os.link(source, target)
 
     def replace(self, path: str, data: bytes, mode: int = 0o600) -> None:
         """Swap a small file's content: readers see the old or the new, whole. Not synced."""
+        self._demand_place(path)
         temporary = f"{path}.tmp"
         fd = _open_regular(temporary, _BASE | os.O_WRONLY | os.O_CREAT, mode)
         try:
@@ -204,6 +245,7 @@ class Files:
 
     def unlink(self, path: str) -> None:
         """Remove a name."""
+        self._demand_place(path)
         os.unlink(path)
 
     def list(self, path: str) -> list[str]:
@@ -212,6 +254,7 @@ class Files:
 
     def make_directory(self, path: str, mode: int) -> None:
         """Make one directory with exactly this mode; FileExistsError where it is."""
+        self._demand_place(path)
         os.mkdir(path, mode)
         os.chmod(path, mode)
 

@@ -30,6 +30,8 @@ class Flight:
         #: Per message: the account by which it left, or "".
         self.marks: list[str] = [_OPEN] * len(run)
         self.open = len(run)
+        #: Rejected messages that could not be set aside, and behind which others of their domain arrived.
+        self.overtaken: set[int] = set()
 
     def mark(self, indices: Iterable[int], account: str) -> int:
         """Settle messages; those already settled stay what they are. Returns how many were not."""
@@ -46,6 +48,16 @@ class Flight:
                 changed += 1
         self.open -= changed
         return changed
+
+    def note_overtaken(self, rejected: Iterable[int], arrived: Iterable[int]) -> None:
+        """Of these rejected messages some wait among the others: where the provider takes one after all, it comes
+        behind whatever of its domain has arrived."""
+        last: dict[tuple[str, int, bytes | None], int] = {}
+        for index in arrived:
+            last[self.domain(index)] = index
+        self.overtaken.update(
+            index for index in rejected if not self.marks[index] and last.get(self.domain(index), -1) > index
+        )
 
     def remaining(self) -> Sequence[int]:
         """Indices not yet settled."""

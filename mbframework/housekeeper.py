@@ -6,7 +6,8 @@ Promises
   delivered segment only after the seek, at or beyond its end, is on the device.
 - Prunes at the limits: the floor is on the device before anything is counted or removed.
 - Syncs head, seek and spool at the interval that the policy asks for.
-- A device that fails puts the lane in DISK-ERROR and is tried again each second; a full one applies the policy.
+- A device that fails, or is not the one that was opened any more, puts the lane in DISK-ERROR and is tried again each
+  second; a full one applies the policy.
 
 One round at a time, on its own thread, or on that of ``close()`` after it has ended.
 """
@@ -25,6 +26,7 @@ from mbframework.events import EventLog
 from mbframework.files import Files, is_broken, is_full
 from mbframework.lane import Lane
 from mbframework.ledger import Ledger
+from mbframework.place import Place
 from mbframework.spool import recovery, retention
 from mbframework.spool.prepared import NoSpace, SharedFull
 from mbframework.spool.segment import Segment
@@ -54,6 +56,7 @@ class Housekeeper:
         unsynced: list[Found],
         settled: Callable[[], int],
         pruned: Callable[[], int],
+        place: Place,
     ) -> None:
         self._files = files
         self._directory = directory
@@ -61,6 +64,7 @@ class Housekeeper:
         self._lane = lane
         self._ledger = ledger
         self._events = events
+        self._place = place
         self._unsynced = unsynced
         #: One past what is settled as far as this process knows.
         self._settled = settled
@@ -96,6 +100,8 @@ class Housekeeper:
 
     def round(self) -> None:
         """Everything that is due; what fails keeps nothing else from being done."""
+        if not self._do(self._place.check_device):
+            return
         if self._lane.disk_error and not self._do(self._probe):
             return
         chores = (

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mbframework")
 _GATHER_BYTES = 256 * 1024
+#: Seconds for which a write makes way for another thread's: long enough for that one to get hold of the interpreter.
+_MOMENT = 20e-6
 #: What the extension asks for the time itself, in the place of this method; not where a test has put another one.
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _BOOT_NS = Files.boot_ns
@@ -160,7 +162,7 @@ class Lane(Gate):
         :raises DurabilityError: ``fsync="always"`` and the device failed; the message is accepted.
         """
         ident = get_ident()
-        if ident in self._inside or self._holds_lock():
+        if (self._inside and self._interrupts(ident)) or self._holds_lock():
             self.aside.add(self.write, item, raw_topic, size)
             return 0
         patience: Patience | None = None
@@ -247,6 +249,21 @@ class Lane(Gate):
         if self.limits.always_sync and wait:
             self.make_durable(first + done - 1)
         return range(first, first + done)
+
+    def _interrupts(self, ident: int) -> bool:
+        """Whether this call interrupts another one of its thread. Where it is another thread that is within a write, it
+        makes way for that one, once.
+
+        Who is inside and does not run has lost the interpreter in the middle of a write. Where others queue for the
+        lock that it holds, each hands it to the next, and every message costs a change of threads. Where they find it
+        free, each goes on until the interpreter changes threads of its own accord.
+        """
+        if ident in self._inside:
+            return True
+        # Whoever waits for room, or for the provider, is inside all the while.
+        if not (self._special or self.full):
+            time.sleep(_MOMENT)
+        return False
 
     def fit_together(self, count: int, size: int) -> bool:
         """Whether so many messages of ``size`` bytes together are accepted in one step: all of them or none."""

@@ -10,7 +10,7 @@ Promises
   a documented repeat).
 - Messages below a floor (pruned or purged) leave at once, those in flight when their batch is answered. What a sender
   before this one had in hand when it was killed may have arrived: where that is told, floors wait for the provider's
-  word (:meth:`Ledger.hold`, :meth:`Ledger.release`).
+  word (:meth:`Ledger.hold`, :meth:`Ledger.release`), and so does who lets messages expire (``held``).
 - A device without room for the seek holds up nothing: what it did not take, the next store or sync puts down.
 - Each watcher is told of every message that leaves while it watches, by sequence and account, before the seek has
   moved past it.
@@ -75,6 +75,8 @@ class Ledger:
     _synced_next: int = 0
     #: One past what the sender before had in hand; no floor takes anything below it. 0: that is settled.
     _held: int = 0
+    #: Whether what is open of the flight may have arrived: while it is sent, and after an answer that cannot tell.
+    in_doubt: bool = True
     #: The device had no room for what the seek says now.
     _unstored: bool = False
     #: Messages settled since opening; for rates.
@@ -203,6 +205,9 @@ class Ledger:
                 for floor in self._floors:
                     if floor.sequence >= flight.end:
                         floor.ordinal = max(floor.ordinal, behind)
+            if not self.in_doubt:
+                # The next sender need not ask.
+                self.slot.batch_end = self.slot.next
             self.flight = None
             self.reasons.clear()
             self._apply_floors()
@@ -218,8 +223,7 @@ class Ledger:
         """Everything below ``sequence`` (``ordinal``) leaves by ``account``; with a flight under way, what lies
         below its end follows when it lands. ``extra``: messages that never had an ordinal."""
         with self.lock:
-            if account != "pruned":
-                # Only a floor of the writer's outlives this ledger.
+            if account not in _FLOORS:
                 self._held = 0
             last = self._floors[-1] if self._floors else None
             if last is not None and last.account == account and not extra and sequence >= last.sequence:
@@ -246,9 +250,14 @@ class Ledger:
             self._held = self.slot.batch_end
 
     @property
+    def held(self) -> bool:
+        """Whether nobody knows yet what became of what the sender before had in hand. ``lock`` is held."""
+        return self._held > self.slot.next
+
+    @property
     def waiting(self) -> bool:
         """Whether floors wait for :meth:`release`: what lies below them is not to be read. ``lock`` is held."""
-        return bool(self._floors) and self._held > self.slot.next
+        return bool(self._floors) and self.held
 
     def release(self, sequence: int = 0) -> None:
         """The provider holds everything below ``sequence``; 0: it cannot tell."""
@@ -307,8 +316,14 @@ class Ledger:
             self.land(flight, self.slot.ordinal + len(flight.marks))
 
     def _end_hold(self) -> None:
-        """The provider was not asked: the next sender does it, and finds the writer's floor in the head."""
-        if self.waiting:
+        """The provider was not asked: the next sender does it, and finds the writer's floor in the head. But what was
+        purged must not come back: then everything goes, and what the sender before had in hand may have arrived."""
+        if not self.waiting:
+            return
+        if any(floor.account == "purged" for floor in self._floors):
+            self._held = 0
+            self._apply_floors()
+        else:
             self._floors.clear()
 
     def _apply_floors(self) -> None:

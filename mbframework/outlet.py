@@ -13,10 +13,8 @@ The sender's thread calls everything, except where a method says otherwise.
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +25,7 @@ from mbframework.files import Files
 from mbframework.flight import Flight
 from mbframework.lane import Lane
 from mbframework.ledger import Ledger
+from mbframework.place import Place
 from mbframework.spool.reader import Acceptance, Gap, SpoolReader
 from mbframework.spool.segment_header import SegmentHeader
 
@@ -41,11 +40,6 @@ _STEP_PAUSE_NS = 60 * 10**9
 _STEP_NS = 10 * 10**9
 #: Seconds until a device that took no dead letter is asked again.
 _STORE_AGAIN = 1.0
-
-
-def _place(found: os.stat_result) -> tuple[int, int]:
-    """What tells a directory from another one of the same name."""
-    return found.st_dev, found.st_ino
 
 
 class Retired(Exception):
@@ -76,6 +70,7 @@ class Outlet:
         events: EventLog,
         tail: Callable[[], int | None],
         refresh_floor: Callable[[], bool],
+        place: Place,
     ) -> None:
         self._files = files
         self._config = config
@@ -87,9 +82,11 @@ class Outlet:
         self._tail = tail
         self._refresh_floor = refresh_floor
         self._misses = 0
-        #: A gap that was seen once, and the directory that it is in.
+        #: Whether an attempt at the present flight may have arrived although it failed.
+        self._uncertain = False
+        #: A gap that was seen once.
         self._gap: Gap | None = None
-        self._place = _place(files.stat(reader.index.directory))
+        self._place = place
         #: Why a person is needed; "" where nobody is. Messages are kept, attempts go on at long intervals.
         self.blocked = ""
         self.epoch = 0
@@ -108,11 +105,14 @@ class Outlet:
         :raises OSError: the device failed.
         """
         while True:
+            if self.ledger.flight is None:
+                self._uncertain = False
             flight = self.ledger.flight or self._read(count) or self._from_memory(count, may_go_live)
             if flight is None:
                 return None
             self._expire(flight)
             if flight.open:
+                self.ledger.in_doubt = True
                 return flight
             self._land(flight)
 
@@ -123,6 +123,7 @@ class Outlet:
             flight.mark(indices, "delivered")
             self.rejected_in_row = 0
             self._settle(flight)
+        self._tell_overtaken(flight, indices)
 
     def failed(self, flight: Flight, indices: Sequence[int], error: SendFailed, epoch: int) -> Hindrance | None:
         """The provider has refused a batch of the messages at ``indices``, or part of it.
@@ -141,13 +142,17 @@ class Outlet:
         left = set(undelivered)
         arrived = [index for index in indices if index not in left and index not in rejected]
         hindrance = self._bury(flight, indices, rejected, set(arrived), epoch)
-        # Rejected messages that are not buried are sent again: what arrived behind them has overtaken them.
-        self._check_order(flight, indices, left | set(rejected) if hindrance else left, {} if hindrance else rejected)
+        self._check_order(flight, indices, left, rejected)
         with self.ledger.lock:
             self._check(epoch)
+            self._uncertain |= error.uncertain
+            self.ledger.in_doubt = self._uncertain
             flight.mark(arrived, "delivered")
+            if hindrance is not None:
+                flight.note_overtaken(rejected, arrived)
             self.ledger.below_floor(flight)
             self._settle(flight)
+        self._tell_overtaken(flight, arrived)
         return hindrance
 
     def set_aside(self, flight: Flight, reasons: Mapping[int, str], epoch: int) -> Hindrance | None:
@@ -171,17 +176,19 @@ class Outlet:
                 self.ledger.progress(flight)
 
     def expire(self) -> None:
-        """Let go of what is too old on disk while nothing can be sent."""
+        """Let go of what is too old on disk while nothing can be sent, unless the provider may have it already."""
         if self._config.expire_after is None:
             return
         while True:
             with self.ledger.lock:
-                waiting = self.ledger.flight is not None or self.ledger.waiting
+                waiting = self.ledger.flight is not None or self.ledger.held
             flight = None if waiting else self._read(self._config.batch_messages)
             if flight is None:
                 return
             self._expire(flight)
             if flight.open:
+                # It was only looked at.
+                self.ledger.in_doubt = False
                 self.abandon()
                 return
             self._land(flight)
@@ -234,6 +241,8 @@ class Outlet:
             until = self._tail()
             if until is not None and position >= until:
                 return None
+            # What another directory holds is another process's to send.
+            self._place.check()
             found = self._reader.read(
                 position,
                 ordinal,
@@ -273,7 +282,6 @@ class Outlet:
         lane = self._lane
         if lane is None or until is None:
             return
-        self._check_place()
         self._misses += 1
         # Whatever is open may not be what the directory holds by now.
         self._reader.close()
@@ -292,16 +300,10 @@ class Outlet:
 
     def _agreed(self, gap: Gap) -> bool:
         """Whether a second look finds the same: a directory that is away for a moment is no loss."""
-        self._check_place()
+        self._place.check()
         agreed, self._gap = gap == self._gap, gap
         self._reader.close()
         return agreed
-
-    def _check_place(self) -> None:
-        """:raises OSError: the lane's directory is away, or hidden by another one."""
-        directory = self._reader.index.directory
-        if _place(self._files.stat(directory)) != self._place:
-            raise OSError(errno.ESTALE, "another directory stands where the lane's was; put it back", directory)
 
     def lose_rest(self, missing: int) -> None:
         """``missing`` messages that the spool once held are in no segment any more, and no writer is at work: what was
@@ -373,6 +375,14 @@ class Outlet:
                 failed.add(flight.domain(index))
             elif failed and index not in rejected and flight.domain(index) in failed:
                 violations += 1
+        self._tell_violations(flight, indices, violations)
+
+    def _tell_overtaken(self, flight: Flight, indices: Sequence[int]) -> None:
+        """Of messages that were delivered: those that the provider had rejected, and took after all, behind others."""
+        if flight.overtaken:
+            self._tell_violations(flight, indices, len(flight.overtaken.intersection(indices)))
+
+    def _tell_violations(self, flight: Flight, indices: Sequence[int], violations: int) -> None:
         if violations:
             self.order_violations += violations
             first = flight.first + indices[0]

@@ -107,3 +107,9 @@ class Provider(ABC):
 
     def close(self, timeout: float) -> None:
         """Let go of everything within ``timeout`` seconds; may be called twice, and after a failed open."""
+
+
+def keeps_no_position(provider: Provider) -> bool:
+    """Whether ``provider`` is of a kind that never has a position: there is nothing to ask it for, even when it can be
+    reached."""
+    return getattr(provider.committed, "__func__", None) is Provider.committed

@@ -124,10 +124,11 @@ class Reporter:
                 _log.debug("the history cannot be written: %s", error)
 
     def _follow_state(self) -> None:
-        state, reason = self._state()
+        # Why may change while the state does not: of a provider that was being opened and is now down.
+        state, self.reason = self._state()
         if state == self.current:
             return
-        before, self.current, self.reason = self.current, state, reason
+        before, self.current, reason = self.current, state, self.reason
         self.since, self.since_boot_ns = self._files.wall_ns() / 1e9, self._files.boot_ns()
         if before:
             for log in self._events[:1]:

@@ -34,7 +34,7 @@ from mbframework.lane import Lane
 from mbframework.message import Position, fault_of
 from mbframework.outlet import Outlet, Retired
 from mbframework.portion import Portion
-from mbframework.provider import Context, Provider
+from mbframework.provider import Context, Provider, keeps_no_position
 from mbframework.throttle import Throttle
 from mbframework.wakeup import Wakeup
 
@@ -229,6 +229,9 @@ class Sender:
             with self._call():
                 if self.provider is None:
                     self.provider = self.source.create(self.context)
+                    if keeps_no_position(self.provider):
+                        # Neither age nor a limit has to wait until it can be reached.
+                        self.outlet.ledger.release()
                 self._connected = True
                 self.provider.open(self.context)
                 self._inspect(self.provider)

@@ -174,6 +174,8 @@ class Shutdown:
         while vain < _SPILL_TRIES:
             try:
                 with ledger.lock if ledger is not None else lane.lock, lane.lock:
+                    if lane.memory_messages():
+                        engine.place.check_device()
                     lane.flush_gathered()
                     if lane.memory_messages():
                         lane.leave_live("closing")
@@ -213,6 +215,7 @@ class Shutdown:
         lane.head.close()
         if engine.ledger is not None:
             self._attempt(engine.ledger.close)
+        engine.place.leave()
         engine.writer_lock.release()
         self.parting.closed(engine.sender.finished if engine.sender is not None and stuck else None)
 

@@ -41,7 +41,9 @@ from mbframework.narrator import heartbeat_section, sending_section, sent
 from mbframework.observers import ObserverHub
 from mbframework.outlet import Outlet
 from mbframework.parting import Parting
+from mbframework.place import Place
 from mbframework.plugins.source import ProviderSource, resolve_url
+from mbframework.printable import shell_word
 from mbframework.provider import Context
 from mbframework.reporter import Reporter
 from mbframework.routing import Routing
@@ -148,7 +150,7 @@ class Sidecar:
                 paused = [name for name, lane in self.lanes.items() if lane.sender.paused]
                 if until_empty and paused:
                     raise DirectoryError(
-                        f"lane {paused[0]} is paused: mb resume {self.directory.path} ends that",
+                        f"lane {paused[0]} is paused: mb resume {shell_word(self.directory.path)} ends that",
                         path=self.directory.path,
                     )
                 self.blocked = {name: why for name, lane in self.lanes.items() if (why := lane.stuck())}
@@ -308,6 +310,7 @@ class DrainedLane:
             files, directory.dead_path(name), identity=identity, total_size=config.dead_total_size,
             dir_mode=config.dir_mode, mapped=directory.mapped,
         )  # fmt: skip
+        self._place = Place(files, self.path, directory.buffer_id)
         self._reader = SpoolReader(files, self.path)
         #: Every delivered segment below was removed; -1: not known.
         self._removed_below = -1
@@ -315,7 +318,7 @@ class DrainedLane:
         self._standing = (False, 0, 0)
         self.outlet = Outlet(
             files=files, config=config, ledger=self.ledger, lane=None, reader=self._reader, dead=dead,
-            events=self.events, tail=self._tail, refresh_floor=self._refresh_floor,
+            events=self.events, tail=self._tail, refresh_floor=self._refresh_floor, place=self._place,
         )  # fmt: skip
         self.sender = Sender(
             files=files, config=config, source=source,
@@ -359,8 +362,8 @@ class DrainedLane:
         pause.lift(self._files, self.path)
 
     def purge(self) -> int:
-        """Remove everything that is on disk, but for the batch that the provider has in hand; how many messages. What
-        the writer has still in memory stays. Any thread.
+        """Remove everything that is on disk, but for the batch that the provider has, or may have, in hand; how many
+        messages. What the writer has still in memory stays. Any thread.
 
         A batch that comes back undelivered goes as well. A kill before it is answered undoes the purge.
 
@@ -459,12 +462,14 @@ class DrainedLane:
         self._parting.closed(self.sender.finished)
 
     def _let_go(self) -> None:
+        self._place.leave()
         self.outlet.dead.close()
         self.outlet.close()
         self._lock.release()
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's files."""
+        self._place.leave()
         self._lock.forget()
         self.ledger.slots.forget()
         self.outlet.dead.forget()

@@ -112,16 +112,15 @@ def state_of(files: Files, path: str, halves: tuple[Half, Half] | None = None) -
     last = instant_of(files, sender.told, sender.told, "heartbeat")
     since = max(filter(None, (of_writer.since, last)), default=None)
     pid = sender.told.get("pid")
-    process = "the process that sends" if pid is None else f"process {pid}, which sends"
+    process = "the sender" if pid is None else f"the sender (process {pid})"
     drain = f"mb drain {shell_word(os.path.dirname(path))}"
     match sender.sending:
         case "silent":
-            return State("stale", since, f"no sign of life of {process}")
+            return State("stale", since, f"{process} has given no sign of life")
         case "killed":
-            gone = process.replace("sends", "sent")
-            return State("buffering", since, f"nobody sends: {gone}, has died; next: {drain}")
+            return State("buffering", since, f"nobody sends: {process} has died; next: {drain}")
         case "none":
-            return State("buffering", since, f"nobody sends, and this process only writes; next: {drain}")
+            return State("buffering", since, f"nobody sends: this process only writes; next: {drain}")
     return of_writer
 
 

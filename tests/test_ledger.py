@@ -254,7 +254,6 @@ class LedgerMachine(RuleBasedStateMachine):
         end = self.end = self.end + extra
 
         def effect() -> None:
-            self.doubtful = 0
             self.floors.append((end, "purged", extra))
             if self.flight is None:
                 self.settle_floors()
@@ -306,6 +305,23 @@ class LedgerMachine(RuleBasedStateMachine):
             self.settle_floors()
 
         self.do(lambda: self.ledger.release(position), effect)
+
+    @precondition(lambda self: self.waits)
+    @rule()
+    def close_unasked(self) -> None:
+        """Closed before the provider was reached: what was purged is gone, the writer's floor is in the head."""
+        purged = any(account == "purged" for _, account, _ in self.floors)
+
+        def effect() -> None:
+            self.doubtful = 0
+            if not purged:
+                self.floors = []
+            self.settle_floors()
+
+        self.doomed = False
+        self.ledger.close()
+        effect()
+        self.restart()
 
     @rule()
     def restart(self) -> None:

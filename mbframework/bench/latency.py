@@ -121,7 +121,7 @@ def _report(report: Report, settings: Settings, turns: dict[str, list[Turn]]) ->
         + (", in each of which the broker is killed (-9), out of reach and frozen" if settings.outages else ""),
         "", *columns, "p99.9, ratio to write()",
     )  # fmt: skip
-    reference = next(iter(figures.values()))
+    reference = figures.get(OURS) or next(iter(figures.values()))
     for call, rounds in figures.items():
         by_name = {name: [each[name] for each in rounds] for name in _SHARES}
         ratio = [each["p99.9"] / base["p99.9"] for each, base in zip(rounds, reference, strict=True)]

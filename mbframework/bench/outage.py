@@ -1,4 +1,4 @@
-"""What a broker suffers during one turn of a benchmark: it is killed, cannot be reached, comes back, and is frozen.
+"""What a broker suffers during one turn of a benchmark: it is frozen, killed, cannot be reached, and comes back.
 
 Promise: whatever ends a turn, the broker's port is free again. One thread.
 """
@@ -27,13 +27,14 @@ class Moment:
     action: str = ""
 
 
+#: The start comes last: it takes as long as it takes, and what is shorter for it is the time after it.
 PLAN = (
     Moment(0.00, "up"),
-    Moment(0.15, "killed", "kill"),
-    Moment(0.30, "unreachable", "occupy"),
-    Moment(0.45, "back", "restart"),
-    Moment(0.70, "frozen", "freeze"),
-    Moment(0.85, "back", "thaw"),
+    Moment(0.15, "frozen", "freeze"),
+    Moment(0.30, "back", "thaw"),
+    Moment(0.45, "killed", "kill"),
+    Moment(0.55, "unreachable", "occupy"),
+    Moment(0.65, "back", "restart"),
 )
 
 

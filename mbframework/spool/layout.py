@@ -7,6 +7,7 @@ are bytes.
 
 from __future__ import annotations
 
+import os
 import re
 from struct import Struct
 from typing import Final
@@ -92,6 +93,12 @@ def prepared_name(salt: int) -> str:
     if not 0 < salt < 1 << 32:
         raise ValueError(f"salt {salt}; expected 1 to 2^32 - 1")
     return f"N{salt:08x}.prep"
+
+
+def dead_path(lane_path: str) -> str:
+    """The directory of the dead letters of the lane in the directory ``lane_path``."""
+    directory, lane = os.path.split(lane_path)
+    return os.path.join(directory, DEAD_DIRECTORY, lane)
 
 
 def parse_name(name: str) -> tuple[str, int] | None:

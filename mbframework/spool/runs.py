@@ -2,22 +2,31 @@
 
 A provider that keeps a position keeps the run with it; one that is not recorded here comes from another directory.
 
-Promise: where the device refuses some of the records, the runs that head, seek and segments name are known all the
-same, and the next opening makes the file anew from all of these.
+Promises
+--------
+- The file is bounded: it keeps the last ``KEPT`` openings at least, twice as many at most, and whichever head, seek and
+  segments name. A position that a provider keeps is of a run that delivered something: the one that the seek names or a
+  later one, but where an older state of the provider was restored.
+- Where the device refuses some of the records, the runs that head, seek and segments name are known all the same, and
+  the next opening makes the file anew from all of these.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Final, NamedTuple
 
-from mbframework.files import Files
+from mbframework.files import Files, is_full
 from mbframework.spool import survey
 from mbframework.spool.index import SegmentIndex
 from mbframework.spool.layout import ID_SIZE, RUN_RECORD, RUNS_FILE
 from mbframework.spool.remains import Remains
 from mbframework.spool.slots import NEW, SlotFile, finish
+
+#: So many openings are known at least: of a program that begins every minute those of three weeks.
+KEPT: Final = 1 << 15
 
 
 class Opening(NamedTuple):
@@ -46,6 +55,8 @@ class Runs:
             content = known + record
             SlotFile.create(self._files, self._path, len(content), content).close()
             return
+        if len(raw) >= 2 * KEPT * RUN_RECORD.size:
+            raw = self._shorten(raw)
         fd = self._files.open(self._path, create=True)
         try:
             # A record that a power loss tore is overwritten.
@@ -54,6 +65,34 @@ class Runs:
         finally:
             self._files.close(fd)
         self._files.sync_directory(self._directory)
+
+    def _shorten(self, raw: bytes) -> bytes:
+        """Make the file anew with what has to be known of it; on a full device it goes on as it is."""
+        whole = [Opening(*record) for record in RUN_RECORD.iter_unpack(raw[: len(raw) - len(raw) % RUN_RECORD.size])]
+        named = {opening.run for opening in self._told()}
+        kept = [opening for opening in whole[:-KEPT] if opening.run in named] + whole[-KEPT:]
+        content = b"".join(RUN_RECORD.pack(*opening) for opening in kept)
+        files, new = self._files, f"{self._path}{NEW}"
+        try:
+            if files.exists(new):
+                files.unlink(new)
+            fd = files.open(new, create=True, exclusive=True)
+            try:
+                files.pwrite(fd, content, 0)
+                files.datasync(fd)
+            finally:
+                files.close(fd)
+            # The other name leads to it before this one goes.
+            files.sync_directory(self._directory)
+        except OSError as error:
+            with suppress(OSError):
+                files.unlink(new)
+            if not is_full(error):
+                raise
+            return raw
+        files.unlink(self._path)
+        finish(files, self._path)
+        return content
 
     def openings(self) -> list[Opening]:
         """Those that are known, in no order; none where there is no file. Raises UnsupportedFormat, OSError."""
@@ -66,7 +105,8 @@ class Runs:
 
     def _read(self) -> tuple[bytes, bool]:
         """What can be read of the file, and whether the device refuses some of it."""
-        for path in (self._path, f"{self._path}{NEW}"):
+        # It may get its name between two looks.
+        for path in (self._path, f"{self._path}{NEW}", self._path):
             try:
                 fd = self._files.open(path, write=False)
             except FileNotFoundError:

@@ -406,6 +406,11 @@ class SpoolWriter(Tip):
     def close(self) -> None:
         """Let go of every descriptor and map; what was prepared and not used is deleted."""
         self.detach()
+        for active in (*self.retired, *([self.active] if self.active else [])):
+            active.file.stop_and_release(self.files)
+        self.retired.clear()
+        self.active = None
+        self._limit = 0
         file = self.prepared
         self.prepared = None
         if file is not None:
@@ -415,11 +420,6 @@ class SpoolWriter(Tip):
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.EROFS, errno.EIO):
                     raise
-        for active in (*self.retired, *([self.active] if self.active else [])):
-            active.file.stop_and_release(self.files)
-        self.retired.clear()
-        self.active = None
-        self._limit = 0
 
     def forget(self) -> None:
         """In a forked child: let go of the copies of descriptors and maps; the files are the parent's."""

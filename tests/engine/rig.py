@@ -20,7 +20,7 @@ from mbframework import LaneStatus, Message, MessageBuffer, read_status
 from mbframework.files import Files
 
 #: Seconds after which something that should have happened will not.
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 #: Retries come at once, live is not far off, and leaving gives up soon.
 FAST: dict[str, Any] = {

@@ -54,9 +54,9 @@ def test_a_process_that_was_there_before_sends_what_another_one_left(tmp_path: P
         with MessageBuffer(directory, out, adopt_after=0.1, **FAST) as next_one:
             assert next_one.lane == "main-2"
             assert next_one.write("t", "500") > 500
-            next_one.flush(10)
+            next_one.flush(60)
         buffer.write("t", "501")
-        buffer.flush(10)
+        buffer.flush(60)
     assert arrived(left) == list(range(501))
 
 
@@ -73,9 +73,9 @@ def test_one_of_many_adopts_and_a_fork_meanwhile_takes_no_lock_along(tmp_path: P
             status = 1
             try:
                 first.write("t", "1")
-                first.flush(20)
+                first.flush(60)
                 second.write("t", "2")
-                second.flush(20)
+                second.flush(60)
                 status = 0
             finally:
                 os._exit(status)
@@ -113,7 +113,7 @@ def test_a_lane_that_cannot_be_sent_is_let_go_of(tmp_path: Path) -> None:
     (tmp_path / "main-2.jsonl").mkdir()
     with MessageBuffer(directory, f"file:{tmp_path}/{{lane}}.jsonl", adopt_after=0.1, **FAST) as buffer:
         buffer.write("t", "0")
-        buffer.flush(10)
+        buffer.flush(60)
         leave(directory, 5, "main-2")
         adoption = buffer.running_engine().adoption
         assert adoption is not None
@@ -159,7 +159,7 @@ def test_who_cannot_send_for_others_does_not_try(tmp_path: Path, given: str) -> 
         engine = buffer.running_engine()
         assert engine.adoption is None
         buffer.write("t", "0")
-        buffer.flush(10)
+        buffer.flush(60)
 
 
 def test_a_lane_whose_provider_hung_is_free_when_it_returns(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_lane_whose_provider_hung_is_free_when_it_returns(tmp_path: Path) -> N
     lock = str(directory / "main-2" / "sender.lock")
     with MessageBuffer(directory, make, **FAST | {"adopt_after": 0.1, "close_timeout": 0.1}) as buffer:
         leave(directory, 100, "main-2")
-        assert hangs.wait(20)
+        assert hangs.wait(60)
         in_state(buffer, "live")
         adoption = buffer._engine.adoption  # type: ignore[union-attr]
         assert adoption is not None

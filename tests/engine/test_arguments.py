@@ -78,7 +78,7 @@ def test_a_wrong_message_is_refused_alone(tmp_path: Path, live: bool) -> None:
                 buffer.write_many(**{"topic": "t"} | given)
             assert expected in str(caught.value)
         buffer.write("t", "1")
-        buffer.flush(5)
+        buffer.flush(60)
         assert numbers(provider.messages) == [0, 1]
         assert at_rest(buffer)["accepted"] == 2
 
@@ -96,7 +96,7 @@ def test_what_is_taken_arrives_as_it_was_given(tmp_path: Path) -> None:
         assert buffer.write_many("t", []) == range(4, 4)
         buffer.write_many("t", iter(["x", None]), keys=(key for key in (array("B", b"k"), None)), partitions=[None, 2])
         buffer.resume()
-        buffer.flush(5)
+        buffer.flush(60)
     got = [message[1:7] for message in provider.messages]
     assert got == [
         ("t", b"before", b"ace", (("h", None), ("g", "ü".encode())), None, None),
@@ -125,7 +125,7 @@ def test_sizes_at_the_limit(tmp_path: Path) -> None:
             with pytest.raises(MessageTooLarge):
                 buffer.write_many("t", [b"", bytes(most)])
             buffer.write_many("t", [bytes(most - 1)] * 5)
-            buffer.flush(5)
+            buffer.flush(60)
         assert at_rest(buffer)["delivered"] == 12
 
 
@@ -163,4 +163,4 @@ def test_a_wrong_timeout(tmp_path: Path, call: Callable[..., None], timeout: Any
         with pytest.raises(ConfigurationError, match="timeout: "):
             call(buffer, timeout)
         buffer.write("t", "still open")
-        buffer.flush(5)
+        buffer.flush(60)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mbframework.bundle import Bundle
 from mbframework.errors import MessageError, MessageTooLarge
 from mbframework.frame_draft import FRAME_COUNT, FrameDraft, fitting
 from mbframework.intake import Item
+from tests.examples import examples
 
 _data = st.none() | st.binary(max_size=60) | st.text(max_size=20) | st.binary(max_size=60).map(bytearray)
 _headers = st.none() | st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=9)), max_size=2)
@@ -25,7 +26,7 @@ def _bundle(topic: str, values: Any, *columns: Any, most: int = 100, limit: int 
     return Bundle(topic, topic.encode(), values, keys, headers, partitions, timestamps, most=most, limit=limit)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.sampled_from(["t", "orders", "é" * 40]), _messages, st.lists(st.booleans(), min_size=4, max_size=4),
     st.integers(0, 11), st.sampled_from([0, 60, 300, 1 << 20]),

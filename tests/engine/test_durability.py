@@ -59,15 +59,15 @@ def test_callers_share_a_sync(tmp_path: Path) -> None:
 
 def test_live_messages_are_not_worth_a_sync(tmp_path: Path) -> None:
     disk, provider = Device(), FakeProvider()
-    with buffer_on(disk, tmp_path / "b", provider, fsync="always", fsync_interval=3600) as buffer:
+    with buffer_on(disk, tmp_path / "b", provider, fsync="always", fsync_interval=3600, live_wait=60) as buffer:
         in_state(buffer, "live")
         buffer.write("t", "0")
-        buffer.flush(5)
+        buffer.flush(60)
         eventually(lambda: buffer.running_lane().spool.prepared is not None, "the next segment")
         before = disk.calls["datasync"]
         for number in range(1, 200):
             buffer.write("t", str(number))
-        buffer.flush(5)
+        buffer.flush(60)
         assert disk.calls["datasync"] - before < 5
         provider.down()
         buffer.write("t", "200")
@@ -110,7 +110,7 @@ def test_a_failed_sync_says_accepted_and_not_durable(tmp_path: Path) -> None:
         eventually(lambda: buffer.status().state != "disk-error", "the end of the trouble")
         buffer.write("t", "2")
         provider.up()
-        buffer.flush(5)
+        buffer.flush(60)
         assert numbers(provider.messages) == [0, 1, 2]
         at_rest(buffer)
 

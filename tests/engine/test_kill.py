@@ -33,7 +33,7 @@ while buffer.status().state != "live":
     time.sleep(0.005)
 for number in range(100):
     buffer.write("t", str(number))
-buffer.flush(5)
+buffer.flush(60)
 provider.stick()
 for number in range(100, 140):
     buffer.write("t", str(number))
@@ -56,7 +56,7 @@ def test_live_a_kill_costs_exactly_what_was_not_acknowledged(tmp_path: Path) -> 
         assert accounts(buffer.status()) == accounts(dead)
         # The numbers of what was lost are not given again.
         assert buffer.write("t", "140") > 140
-        buffer.flush(5)
+        buffer.flush(60)
         assert at_rest(buffer) == at_rest(buffer) | {"accepted": 141, "delivered": 101, "lost": 40}
     assert numbers(provider.messages) == [140]
 
@@ -82,7 +82,7 @@ def test_what_was_purged_does_not_come_back(tmp_path: Path) -> None:
     provider = FakeProvider()
     with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
         buffer.write("t", "30")
-        buffer.flush(10)
+        buffer.flush(60)
         assert numbers(provider.messages) == [30]
         counts = at_rest(buffer)
         assert (counts["accepted"], counts["delivered"], counts["pruned"] + counts["purged"]) == (31, 1, 30)
@@ -110,7 +110,7 @@ def test_buffering_a_kill_costs_nothing(tmp_path: Path) -> None:
     provider = FakeProvider()
     with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
         buffer.write("t", "5000")
-        buffer.flush(10)
+        buffer.flush(60)
         assert numbers(provider.messages) == list(range(5001))
         assert at_rest(buffer)["lost"] == 0
 
@@ -135,7 +135,7 @@ for number in range(10_000_000):
         last = int((tmp_path / "last").read_bytes())
         provider = FakeProvider()
         with MessageBuffer(tmp_path / f"{attempt}", provider, **FAST) as buffer:
-            buffer.flush(20)
+            buffer.flush(60)
             at_rest(buffer)
         got = numbers(provider.messages)
         assert got == list(range(len(got)))
@@ -170,7 +170,7 @@ def test_a_kill_while_sending_repeats_at_most_one_batch(tmp_path: Path, exactly:
         # It may have written a few more than it said; the next run begins well beyond.
         begin += 10_000
     with MessageBuffer(tmp_path / "b", url, **FAST) as buffer:
-        buffer.flush(20)
+        buffer.flush(60)
         status = at_rest(buffer)
         assert (status["lost"], status["resident_messages"]) == (0, 0)
     if exactly:
@@ -192,7 +192,7 @@ def test_a_position_that_is_ahead_wins(tmp_path: Path) -> None:
     broker = FakeBroker(keep_position=True)
     with MessageBuffer(tmp_path / "b", FakeProvider(broker), mode="always", **FAST) as buffer:
         buffer.write_many("t", map(str, range(10)))
-        buffer.flush(5)
+        buffer.flush(60)
         provider_position = broker.positions[next(iter(broker.positions))]
         buffer.pause()
         buffer.write_many("t", map(str, range(10, 30)))
@@ -200,7 +200,7 @@ def test_a_position_that_is_ahead_wins(tmp_path: Path) -> None:
     assert before == provider_position
     broker._positions[key] = Position(before.sequence + 12, before.run)
     with MessageBuffer(tmp_path / "b", FakeProvider(broker), **FAST) as buffer:
-        buffer.flush(5)
+        buffer.flush(60)
         assert numbers(broker.messages) == [*range(10), *range(22, 30)]
         assert at_rest(buffer)["delivered"] == 30
 
@@ -209,7 +209,7 @@ def test_a_position_from_elsewhere_blocks_and_skips_nothing(tmp_path: Path) -> N
     broker = FakeBroker(keep_position=True)
     with MessageBuffer(tmp_path / "b", FakeProvider(broker), **FAST) as buffer:
         buffer.write("t", "0")
-        buffer.flush(5)
+        buffer.flush(60)
     ((key, position),) = broker.positions.items()
     broker._positions[key] = Position(position.sequence + 1000, b"x" * 16)
     with MessageBuffer(tmp_path / "b", FakeProvider(broker), **FAST) as buffer:
@@ -218,7 +218,7 @@ def test_a_position_from_elsewhere_blocks_and_skips_nothing(tmp_path: Path) -> N
         assert "PositionFromElsewhere" in str(buffer.status().last_error)
         assert buffer.status().resident == 1
         broker._positions[key] = position
-        buffer.flush(5)
+        buffer.flush(60)
         assert numbers(broker.messages) == [0, 1]
 
 
@@ -226,7 +226,7 @@ def test_a_backlog_for_another_destination_blocks_until_told(tmp_path: Path) -> 
     first, second = FakeBroker("first"), FakeBroker("second")
     with MessageBuffer(tmp_path / "b", FakeProvider(first), **FAST) as buffer:
         buffer.write("t", "0")
-        buffer.flush(5)
+        buffer.flush(60)
         first.down()
         buffer.write("t", "1")
     with MessageBuffer(tmp_path / "b", FakeProvider(second), **FAST) as buffer:
@@ -237,13 +237,13 @@ def test_a_backlog_for_another_destination_blocks_until_told(tmp_path: Path) -> 
         assert buffer.status().resident == 2
     assert second.count == 0
     with MessageBuffer(tmp_path / "b", FakeProvider(second), rebind=True, **FAST) as buffer:
-        buffer.flush(5)
+        buffer.flush(60)
     assert numbers(second.messages) == [1, 2]
     # Without a backlog there is nothing to ask about.
     first.up()
     with MessageBuffer(tmp_path / "b", FakeProvider(first), **FAST) as buffer:
         buffer.write("t", "3")
-        buffer.flush(5)
+        buffer.flush(60)
     assert numbers(first.messages) == [0, 3]
 
 
@@ -263,7 +263,7 @@ def test_a_copied_directory_sends_nothing_until_told(tmp_path: Path, identity: s
     assert there.count == 0
     there = FakeProvider()
     with MessageBuffer(tmp_path / "copy", there, identity=identity, **FAST) as buffer:
-        buffer.flush(5)
+        buffer.flush(60)
         at_rest(buffer)
     assert numbers(there.messages) == list(range(6))
 
@@ -297,11 +297,11 @@ def test_many_restarts_keep_the_accounts(tmp_path: Path) -> None:
                 written += 1
             if round_ % 4 == 3:
                 broker.up()
-                buffer.flush(5)
+                buffer.flush(60)
             at_rest(buffer)
     broker.up()
     with MessageBuffer(tmp_path / "b", FakeProvider(broker), **FAST) as buffer:
-        buffer.flush(5)
+        buffer.flush(60)
         assert at_rest(buffer)["accepted"] == written
         pruned = buffer.status().pruned
         assert from_directory(buffer).delivered == written - pruned

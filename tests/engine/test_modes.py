@@ -57,7 +57,7 @@ def test_a_change_under_traffic(tmp_path: Path, before: Mode, after: Mode) -> No
                 # Only without a backlog: the program leaves a gap in its writing.
                 stop.set()
                 writer.join()
-                buffer.flush(5)
+                buffer.flush(60)
                 buffer.set_mode(after)
                 stop.clear()
                 for number in range(len(written), len(written) + 100):
@@ -70,7 +70,7 @@ def test_a_change_under_traffic(tmp_path: Path, before: Mode, after: Mode) -> No
             stop.set()
             writer.join()
             assert buffer.status().mode == after
-            buffer.flush(5)
+            buffer.flush(60)
         assert numbers(provider.messages) == written == list(range(len(written)))
         assert at_rest(buffer)["delivered"] == len(written)
 
@@ -101,7 +101,7 @@ def test_a_change_during_an_outage(tmp_path: Path, before: Mode, after: Mode) ->
             else:
                 buffer.write("t", "5")
         provider.up()
-        buffer.flush(5)
+        buffer.flush(60)
         assert numbers(provider.messages) == list(range(provider.count))
         assert at_rest(buffer)["resident_messages"] == 0
 
@@ -118,7 +118,7 @@ def test_modes_without_a_disk_never_touch_it(tmp_path: Path, mode: str) -> None:
         with pytest.raises(ModeError, match="keeps nothing on disk: use flush"):
             buffer.sync()
         provider.release()
-        buffer.flush(5)
+        buffer.flush(60)
         assert (buffer.running_lane().spool.ordinal, lane_files(buffer)) == (0, [])
         assert numbers(provider.messages) == list(range(200))
 
@@ -128,7 +128,7 @@ def test_block_waits_for_the_provider_and_goes_on(tmp_path: Path) -> None:
     with MessageBuffer(tmp_path / "b", provider, mode="block", **FAST) as buffer:
         in_state(buffer, "live")
         buffer.write("t", "0")
-        buffer.flush(5)
+        buffer.flush(60)
         provider.down()
         buffer.write("t", "1")
         in_state(buffer, "buffering")
@@ -141,8 +141,8 @@ def test_block_waits_for_the_provider_and_goes_on(tmp_path: Path) -> None:
         assert (results, buffer.status().accepted) == ([], 2)
         provider.up()
         for writer in writers:
-            writer.join(5)
-        buffer.flush(5)
+            writer.join(60)
+        buffer.flush(60)
         assert sorted(results) == [3, 4, 5]
         assert numbers(provider.messages) == [0, 1, 2, 2, 2]
 
@@ -159,8 +159,8 @@ def test_block_waits_where_memory_is_full(tmp_path: Path) -> None:
         writer.join(0.1)
         assert writer.is_alive()
         provider.release()
-        writer.join(5)
-        buffer.flush(5)
+        writer.join(60)
+        buffer.flush(60)
         assert numbers(provider.messages) == list(range(11))
 
 
@@ -174,7 +174,7 @@ def test_block_gives_up_after_its_timeout(tmp_path: Path) -> None:
         with pytest.raises(BufferFull, match=r"waited 0\.05 s \(block_timeout\): the provider is down"):
             buffer.write("t", "1")
         provider.up()
-        buffer.flush(5)
+        buffer.flush(60)
         assert at_rest(buffer)["accepted"] == 1
 
 
@@ -222,7 +222,7 @@ def test_raise_raises_with_the_cause_and_recovers(tmp_path: Path) -> None:
         provider.up()
         in_state(buffer, "live")
         buffer.write("t", "10")
-        buffer.flush(5)
+        buffer.flush(60)
         assert numbers(provider.messages) == list(range(11))
         assert at_rest(buffer)["accepted"] == 11
 
@@ -237,7 +237,7 @@ def test_close_hands_back_what_memory_held(
     buffer = MessageBuffer(tmp_path / "b", provider, mode=mode, batch_messages=4, **FAST)
     in_state(buffer, "live")
     buffer.write("t", "0")
-    buffer.flush(5)
+    buffer.flush(60)
     provider.stick()
     buffer.write_many("t", map(str, range(1, 4)))
     eventually(lambda: provider.stuck, "a send that hangs")
@@ -258,7 +258,7 @@ def test_close_hands_back_what_memory_held(
     provider.release()
     eventually(lambda: not any("sender" in thread.name for thread in threading.enumerate()), "the sender's end")
     with MessageBuffer(tmp_path / "b", FakeProvider(), **FAST) as again:
-        again.flush(5)
+        again.flush(60)
         assert at_rest(again) == at_rest(again) | {"accepted": 10, "delivered": 1, "lost": 9}
 
 
@@ -282,7 +282,7 @@ def test_close_of_a_stuck_provider_keeps_what_it_holds(tmp_path: Path, monkeypat
     later = FakeProvider()
     with MessageBuffer(tmp_path / "b", later, **FAST) as again:
         assert again.lane == "main"
-        again.flush(5)
+        again.flush(60)
         assert numbers(later.messages) == list(range(8))
         assert at_rest(again)["delivered"] == 8
 
@@ -331,6 +331,6 @@ except KeyboardInterrupt:
         assert child.end()[0] == 0
     provider = FakeProvider()
     with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
-        buffer.flush(5)
+        buffer.flush(60)
         assert numbers(provider.messages) == list(range(100))
         assert at_rest(buffer)["lost"] == 0

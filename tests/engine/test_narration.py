@@ -82,10 +82,10 @@ def test_observers_are_told_what_happens(tmp_path: Path) -> None:
         in_state(buffer, "live")
         buffer.write("t", "good")
         buffer.write("t", "bad")
-        buffer.flush(5)
+        buffer.flush(60)
         provider.fail_next(uncertain=True)
         buffer.write_many("t", ["a", "b"])
-        buffer.flush(5)
+        buffer.flush(60)
         in_state(buffer, "live")
         eventually(lambda: buffer.running_engine().reporter.current == "live", "the narrated state")
         provider.down()
@@ -120,7 +120,7 @@ def test_an_observer_that_hangs_or_fails_harms_nobody(tmp_path: Path) -> None:
     class Bad:
         @hookimpl
         def mbframework_batch_delivered(self) -> None:
-            release.wait(20)
+            release.wait(60)
             raise ValueError
 
     seen, provider = Recorder(), FakeProvider()
@@ -128,7 +128,7 @@ def test_an_observer_that_hangs_or_fails_harms_nobody(tmp_path: Path) -> None:
         with MessageBuffer(tmp_path / "b", provider, observers=[Bad(), seen], mode="always", **FAST) as buffer:
             for number in range(1000):
                 buffer.write("t", str(number))
-            buffer.flush(5)
+            buffer.flush(60)
             assert provider.count == 1000
     finally:
         release.set()
@@ -136,21 +136,21 @@ def test_an_observer_that_hangs_or_fails_harms_nobody(tmp_path: Path) -> None:
 
 def test_a_state_is_narrated_when_it_comes_not_when_it_is_due(tmp_path: Path) -> None:
     provider = FakeProvider()
-    with MessageBuffer(tmp_path / "b", provider, **FAST | {"status_interval": 60}) as buffer:
-        eventually(lambda: from_directory(buffer).state == "live", "live in the directory", 5)
+    with MessageBuffer(tmp_path / "b", provider, **FAST | {"status_interval": 3600}) as buffer:
+        eventually(lambda: from_directory(buffer).state == "live", "live in the directory")
         provider.down()
         buffer.write("t", "0")
-        eventually(lambda: from_directory(buffer).state == "buffering", "buffering in the directory", 5)
+        eventually(lambda: from_directory(buffer).state == "buffering", "buffering in the directory")
         assert "away" in from_directory(buffer).state_reason
-        eventually(lambda: "away" in (from_directory(buffer).last_error or ""), "the error in the directory", 5)
+        eventually(lambda: "away" in (from_directory(buffer).last_error or ""), "the error in the directory")
         assert from_directory(buffer).failures >= 1
         buffer.pause()
-        eventually(lambda: from_directory(buffer).state == "paused", "paused in the directory", 5)
+        eventually(lambda: from_directory(buffer).state == "paused", "paused in the directory")
         provider.up()
         buffer.resume()
-        eventually(lambda: from_directory(buffer).state == "live", "live again in the directory", 5)
+        eventually(lambda: from_directory(buffer).state == "live", "live again in the directory")
         buffer.set_mode("always")
-        eventually(lambda: from_directory(buffer).mode == "always", "the mode in the directory", 5)
+        eventually(lambda: from_directory(buffer).mode == "always", "the mode in the directory")
 
 
 def test_the_status_files_say_who_and_how(tmp_path: Path) -> None:
@@ -158,12 +158,12 @@ def test_the_status_files_say_who_and_how(tmp_path: Path) -> None:
     with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
         in_state(buffer, "live")
         buffer.write("t", "0")
-        buffer.flush(5)
+        buffer.flush(60)
         eventually(lambda: from_directory(buffer).facts, "the facts")
         status = from_directory(buffer)
         assert (status.writer_pid, status.sender_pid) == (os.getpid(), os.getpid())
         assert status.heartbeat_age_s is not None
-        assert status.heartbeat_age_s < 3
+        assert status.heartbeat_age_s < 60
         assert status.provider == "FakeProvider"
         assert status.facts["broker"] == "in memory"
         first = from_directory(buffer).heartbeat_age_s
@@ -242,7 +242,7 @@ def test_narration_goes_on_after_a_defect_in_it(tmp_path: Path) -> None:
         events=[], heartbeat=lambda: written.append("x"), accepted=lambda: 5,
     )  # fmt: skip
     reporter.start()
-    assert told.wait(5)
+    assert told.wait(60)
     reporter.stop(5)
     assert json.loads((tmp_path / "s.json").read_text())["since"] > 0
     assert len(written) >= 4
@@ -259,7 +259,7 @@ def test_a_head_that_cannot_be_stored_is_noticed_by_the_heartbeat(tmp_path: Path
         disk.mend()
         in_state(buffer, "live")
         buffer.write("t", "0")
-        buffer.flush(5)
+        buffer.flush(60)
 
 
 def test_a_status_says_all_there_is(tmp_path: Path) -> None:

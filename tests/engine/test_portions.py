@@ -20,7 +20,7 @@ def test_portions_do_not_hide_each_other_from_a_provider_that_keeps_the_position
     provider.fail_next(2, after=0, uncertain=True)
     with MessageBuffer(tmp_path / "b", provider, mode="always", **FAST) as buffer:
         buffer.write_many("t", [b"%d" % number for number in range(1000)])
-        buffer.flush(20)
+        buffer.flush(60)
         assert numbers(provider.messages) == list(range(1000))
         assert at_rest(buffer) == at_rest(buffer) | {"delivered": 1000, "lost": 0}
 
@@ -42,7 +42,7 @@ class Slow(SQLiteProvider):
 
 with MessageBuffer(sys.argv[1] + "/b", lambda _: Slow(sys.argv[1] + "/o.db"), **eval(sys.argv[2])) as buffer:
     buffer.write_many("t", [b"%d" % number for number in range(1000)])
-    buffer.flush(20)
+    buffer.flush(60)
 """
 
 
@@ -51,7 +51,7 @@ def test_a_kill_between_two_portions_costs_nothing(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), repr(options)], check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
     with MessageBuffer(tmp_path / "b", f"sqlite:{tmp_path}/o.db", **options) as buffer:
-        buffer.flush(20)
+        buffer.flush(60)
         assert at_rest(buffer) == at_rest(buffer) | {"delivered": 1000, "lost": 0}
     with contextlib.closing(sqlite3.connect(tmp_path / "o.db")) as database:
         values = [int(value) for (value,) in database.execute("SELECT value FROM messages ORDER BY rowid")]
@@ -79,8 +79,8 @@ def test_a_provider_that_is_opened_anew_in_the_middle_of_a_batch_tells_what_it_h
         eventually(lambda: b.status().failures, "the failure")
         sender = b._engine.sender  # type: ignore[union-attr]
         assert sender is not None
-        sender.hold(1.0)
+        sender.hold(60)
         sender.let_go()
-        b.flush(10)
+        b.flush(60)
         assert numbers(provider.messages) == list(range(100))
         assert at_rest(b) == at_rest(b) | {"delivered": 100, "lost": 0}

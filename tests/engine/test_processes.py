@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mbframework_fake.provider import FakeProvider
+from mbframework_fault.provider import FaultProvider
 
 from mbframework import BufferClosed, BufferLocked, MessageBuffer, SenderStuck, Sidecar, read_status
 from mbframework.config import Config
 from mbframework.errors import MessageBufferError
 from mbframework.files import Files
 from mbframework.lockfile import LockFile
-from mbframework.plugins.source import resolve
+from mbframework.plugins.source import resolve, resolve_url
 from tests.engine.rig import FAST, SMALL, at_rest, events, eventually, in_state, numbers, padded, program
 
 LIVE = """
@@ -41,12 +46,12 @@ def deliver(directory: Path, **options: object) -> list[int]:
     """Open again, deliver what is there, and say what it was."""
     provider = FakeProvider()
     with MessageBuffer(directory, provider, **FAST | options) as buffer:
-        buffer.flush(10)
+        buffer.flush(60)
         at_rest(buffer)
     return numbers(provider.messages)
 
 
-def test_a_second_process_gets_a_lane_of_its_own(tmp_path: Path) -> None:
+def test_a_second_process_gets_a_lane_of_its_own(tmp_path: Path, promised: Callable[[float], float]) -> None:
     text = (
         LIVE
         + """
@@ -62,9 +67,9 @@ with MessageBuffer(sys.argv[1], "fake://", **FAST) as buffer:
         with pytest.raises(
             BufferLocked, match=r"writer\.lock is held by process \d+ on .*; share=True would"
         ) as caught:
-            MessageBuffer(tmp_path / "b", "fake://", share=False, lock_timeout=5, **FAST)
+            MessageBuffer(tmp_path / "b", "fake://", share=False, lock_timeout=600, **FAST)
         # A holder that lives is not waited for.
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < promised(2)
         pids = {first.process.pid, second.process.pid}
         assert any(str(pid) in caught.value.holder for pid in pids)
         with pytest.raises(BufferLocked, match="max_lanes is reached"):
@@ -83,7 +88,7 @@ def test_who_holds_a_lock_for_a_moment_is_waited_for(tmp_path: Path) -> None:
     assert lock is not None
     timer = threading.Timer(0.2, lock.release)
     timer.start()
-    with MessageBuffer(tmp_path / "b", lock_timeout=5, **FAST) as buffer:
+    with MessageBuffer(tmp_path / "b", lock_timeout=60, **FAST) as buffer:
         assert buffer.lane == "main"
     timer.join()
 
@@ -97,8 +102,8 @@ def test_the_same_process_may_hold_two(tmp_path: Path) -> None:
         assert (one.lane, two.lane) == ("main", "main-2")
         one.write("t", "1")
         two.write("t", "2")
-        one.flush(5)
-        two.flush(5)
+        one.flush(60)
+        two.flush(60)
     assert sorted(numbers(provider.messages)) == [1, 2]
 
 
@@ -131,7 +136,7 @@ def test_a_sidecar_follows_a_writer_live(tmp_path: Path) -> None:
                 buffer.write("t", str(number))
                 if number % 300 == 0:
                     eventually(lambda: arrived(out)[-1:] == [number], "the message in the file")  # noqa: B023
-            buffer.flush(10)
+            buffer.flush(60)
             in_state(buffer, "draining", "live")
             assert arrived(out) == list(range(3000))
             assert sidecar.kill(signal.SIGTERM) == 0
@@ -213,7 +218,7 @@ def test_what_a_sidecar_has_in_hand_is_told_as_pruned_only_if_it_fails(tmp_path:
             assert told <= pruned
         finally:
             provider.release()
-            run.join(10)
+            run.join(60)
         arrived = numbers(provider.messages)
         assert arrived[:7] == list(range(7))
         assert arrived[7] >= 20
@@ -243,7 +248,7 @@ if child == 0:
         assert buffer.write("t", "100") > 0
         assert buffer.lane == "main-2"
         buffer.write("t", "101")
-        buffer.flush(10)
+        buffer.flush(60)
     if sys.argv[3] == "os._exit":
         os._exit(7)
     if sys.argv[3] == "sys.exit":
@@ -253,7 +258,7 @@ else:
         buffer.write("t", str(number))
     _, status = os.waitpid(child, 0)
     buffer.write("t", "50")
-    buffer.flush(10)
+    buffer.flush(60)
     assert buffer.lane == "main" and buffer.status().balanced
     buffer.close()
     print(os.waitstatus_to_exitcode(status), flush=True)
@@ -282,12 +287,12 @@ for attempt in range(12):
         child = os.fork()
         if child == 0:
             buffer.write_many("t", [b"y"] * 100)
-            buffer.flush(20)
+            buffer.flush(60)
             buffer.close()
             os._exit(0)
         children.append(child)
         buffer.write_many("t", [b"x"] * 100)
-    buffer.flush(20)
+    buffer.flush(60)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert codes == [0, 0, 0], codes
     assert buffer.status().delivered == 2300 and buffer.status().failures == 0
@@ -311,7 +316,8 @@ mbframework.buffer._FORK_WAIT_UNSAFE = 0.2
 url = f"fault://?inner=FILE:{sys.argv[1]}/{{lane}}.jsonl&stuck_rate=1&stuck=3s&seed=1"
 buffer = MessageBuffer(sys.argv[1] + "/b", url, **FAST | {"close_timeout": 20})
 buffer.write("t", "0")
-time.sleep(1)
+while not (provider := buffer.running_engine().sender.provider) or not provider.hanging.is_set():
+    time.sleep(0.005)
 child = os.fork()
 if child == 0:
     buffer.write("t", "1")
@@ -333,7 +339,7 @@ def test_what_is_written_at_once_is_meant_for_the_new_destination(tmp_path: Path
     for name in ("old", "new"):
         with MessageBuffer(tmp_path / "b", f"sqlite:{tmp_path}/{name}.db", **FAST) as buffer:
             buffer.write("t", name)
-            buffer.flush(10)
+            buffer.flush(60)
             assert buffer.status().failures == 0
 
 
@@ -460,7 +466,7 @@ for number in range(500):
     assert lane.accepted >= 500
     rest = FakeProvider()
     with MessageBuffer(tmp_path / "b", rest, **FAST) as buffer:
-        buffer.flush(10)
+        buffer.flush(60)
         mine = numbers(message for message in rest.messages if message.topic == "t")
         assert mine == list(range(500 - len(mine), 500))
         assert at_rest(buffer)["accepted"] == lane.accepted
@@ -488,9 +494,8 @@ sys.stdin.readline()
         with program(text, tmp_path / mode, mode) as child:
             child.line()
             child.tell("go")
-            begun = time.monotonic()
             code, _, err = child.end()
-            assert (code, time.monotonic() - begun < 6) == (0, True), err
+            assert code == 0, err
             # What cannot be kept is an error, and what can be is none.
             assert ("Undelivered" in err) == (mode == "block")
         assert deliver(tmp_path / mode) == list(range(kept))
@@ -548,8 +553,9 @@ def test_sigterm_while_write_waits_and_while_close_runs(tmp_path: Path) -> None:
 install_sigterm()
 buffer = MessageBuffer(sys.argv[1], "fake://?latency=100", mode="block", channel_messages=5, **FAST)
 wait_live(buffer)
-print("full", flush=True)
 for number in range(10):
+    if number == 5:
+        print("full", flush=True)
     buffer.write("t", str(number))
 """
     )
@@ -625,8 +631,7 @@ def test_close_while_stuck_is_told_once(tmp_path: Path, monkeypatch: pytest.Monk
     provider.release()
 
 
-def test_what_the_provider_holds_does_not_expire_before_it_was_asked(tmp_path: Path) -> None:
-    text = """
+_KILLED_WITH_A_BATCH = """
 from mbframework.plugins.source import resolve_url
 def factory(context):
     provider = resolve_url(sys.argv[2]).create(context)
@@ -636,17 +641,45 @@ def factory(context):
         os.kill(os.getpid(), 9)
     provider.send = killed
     return provider
-buffer = MessageBuffer(sys.argv[1], factory, mode="always", **FAST)
-buffer.write_many("t", [str(number) for number in range(100)])
+buffer = MessageBuffer(sys.argv[1], factory, mode="always", batch_messages=100, **FAST)
+buffer.pause()
+buffer.write_many("t", [str(number) for number in range(150)])
+buffer.resume()
 time.sleep(60)
 """
+
+
+@pytest.mark.parametrize("act", ["expire", "purge", "purge and close"])
+def test_what_the_provider_may_hold_waits_until_it_was_asked(tmp_path: Path, act: str) -> None:
+    """A batch of 100 had arrived when the program was killed; the next one cannot reach the provider at first."""
     url = f"sqlite://{tmp_path}/out.db"
-    with program(text, tmp_path / "b", url) as child:
+    with program(_KILLED_WITH_A_BATCH, tmp_path / "b", url) as child:
         assert child.end()[0] == -signal.SIGKILL
-    threading.Event().wait(0.2)
-    with MessageBuffer(tmp_path / "b", url, expire_after=0.1, **FAST) as buffer:
+    provider = FaultProvider(resolve_url(url))
+    provider.down()
+    options: dict[str, Any] = FAST | ({"expire_after": 0.1} if act == "expire" else {})
+    with MessageBuffer(tmp_path / "b", provider, **options) as buffer:
+        # Longer than they live, since age is looked at after each failure.
+        eventually(lambda: (buffer.status().oldest_age_s or 0) > 0.3 and buffer.status().failures > 3, "some attempts")
+        if act == "expire":
+            assert (buffer.status().expired, buffer.status().resident) == (0, 150)
+        else:
+            assert buffer.purge() == 50
+            assert (buffer.status().purged, buffer.status().resident) == (50, 100)
+        if act == "purge and close":
+            buffer.close()
+        provider.up()
         eventually(lambda: not buffer.status().resident, "an end")
-        assert (buffer.status().delivered, buffer.status().expired) == (100, 0)
+    if act == "purge and close":
+        with MessageBuffer(tmp_path / "b", url, **FAST) as buffer:
+            in_state(buffer, "live")
+            assert at_rest(buffer) == at_rest(buffer) | {"purged": 150, "delivered": 0}
+    else:
+        [lane] = read_status(tmp_path / "b").lanes
+        gone = lane.expired if act == "expire" else lane.purged
+        assert (lane.delivered, gone, lane.resident) == (100, 50, 0)
+    with contextlib.closing(sqlite3.connect(tmp_path / "out.db")) as database:
+        assert list(database.execute("SELECT count(*) FROM messages")) == [(100,)]
 
 
 def test_a_sidecar_lets_go_of_lanes_that_are_free(tmp_path: Path) -> None:
@@ -665,12 +698,12 @@ def test_a_sidecar_lets_go_of_lanes_that_are_free(tmp_path: Path) -> None:
             with MessageBuffer(tmp_path / "b", url, **FAST) as buffer:
                 buffer.write("t", "1")
                 assert buffer.lane == "main"
-                buffer.flush(10)
+                buffer.flush(60)
         with MessageBuffer(tmp_path / "b", **FAST) as buffer:
             buffer.write_many("t", ["0"] * 10)
             eventually(lambda: not buffer.status().resident, "the sidecar's work")
     finally:
         sidecar.stop()
-        run.join(10)
+        run.join(60)
     assert not run.is_alive()
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 23

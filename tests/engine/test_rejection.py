@@ -90,7 +90,7 @@ def test_one_bad_message_goes_to_the_dead_letters_and_the_rest_goes_on(
         with sampled(buffer) as seen:
             for start in range(0, 1000, 100):
                 buffer.write_many("t", map(str, range(start, start + 100)), headers=[[("own", b"x")]] * 100)
-            buffer.flush(10)
+            buffer.flush(60)
         good = [number for number in range(1000) if number % 7 != 3]
         bad = [number for number in range(1000) if number % 7 == 3]
         assert numbers(provider.messages) == good
@@ -119,7 +119,7 @@ def test_a_hundred_in_a_row_are_trouble_of_the_provider(tmp_path: Path) -> None:
         )
         dead = status.dead
         provider.reject_when(None)
-        buffer.flush(5)
+        buffer.flush(60)
         in_state(buffer, "live")
         assert numbers(provider.messages) == list(range(dead, 150))
         assert at_rest(buffer)["dead"] == dead
@@ -137,7 +137,7 @@ def test_rejections_one_by_one_are_counted_across_batches(tmp_path: Path) -> Non
         in_state(buffer, "blocked")
         assert buffer.status().dead == 99
         provider.script.clear()
-        buffer.flush(5)
+        buffer.flush(60)
         assert provider.arrived == list(range(99, 300))
 
 
@@ -154,7 +154,7 @@ def test_full_dead_letters_block_and_bury_nothing(tmp_path: Path) -> None:
         assert 10 < dead < 300
         assert len(dead_letters(buffer)) == dead
         provider.reject_when(None)
-        buffer.flush(5)
+        buffer.flush(60)
         assert at_rest(buffer) == at_rest(buffer) | {"dead": dead, "delivered": 600 - dead}
 
 
@@ -178,7 +178,7 @@ def test_whatever_is_raised_costs_a_retry_and_no_message(tmp_path: Path, answers
     provider = Scripted(*answers)
     with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
         buffer.write_many("t", map(str, range(10)))
-        buffer.flush(5)
+        buffer.flush(60)
         assert provider.arrived == list(range(10))
         assert at_rest(buffer) == at_rest(buffer) | {"delivered": 10, "dead": 0}
         # One attempt for each answer; then all of it, in smaller portions after the second in a row.
@@ -190,7 +190,7 @@ def test_the_reason_of_a_rejection_may_be_anything(tmp_path: Path) -> None:
     provider = Scripted(*failing(SendFailed("odd", undelivered=(), rejected={3: ("tuple", 1)})))  # type: ignore[dict-item]
     with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
         buffer.write_many("t", map(str, range(10)))
-        buffer.flush(5)
+        buffer.flush(60)
         assert dead_letters(buffer)[0][1]["mb.reason"] == b"('tuple', 1)"
         assert at_rest(buffer) == at_rest(buffer) | {"delivered": 9, "dead": 1}
 
@@ -205,7 +205,7 @@ def test_a_suffix_within_each_key_is_order_and_anything_else_is_counted(tmp_path
     provider = Scripted(per_key, middle)
     with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
         buffer.write_many("t", map(str, range(8)), keys=[str(number % 2) for number in range(8)])
-        buffer.flush(5)
+        buffer.flush(60)
         # The second answer is about 1, 3, 5, 7: 3 failed, and 5 and 7, of the same key, arrived.
         assert provider.arrived == [3]
         assert buffer.status().order_violations == 2
@@ -235,7 +235,7 @@ def test_unusable_blocks_with_its_text_and_recovers(tmp_path: Path) -> None:
         assert buffer.status().last_error == "wrong password for user mb"
         assert "wrong password" in buffer.status().state_reason
         opening.clear()
-        buffer.flush(5)
+        buffer.flush(60)
         assert provider.arrived == [0]
         assert len(provider.sends) == 3
         in_state(buffer, "live")
@@ -259,7 +259,7 @@ def test_the_broker_may_ask_for_its_own_wait(tmp_path: Path) -> None:
         assert status.last_error_at is not None
         assert 59 < status.retry_at - status.last_error_at < 61
         buffer.retry_now()
-        buffer.flush(5)
+        buffer.flush(60)
         assert provider.arrived == [0]
 
 
@@ -277,13 +277,13 @@ def test_what_the_provider_does_not_take_is_refused_at_write(tmp_path: Path) -> 
         provider.max_message_bytes = 500
         provider.fail_next()
         buffer.write("t", b"x")
-        buffer.flush(5)
+        buffer.flush(60)
         with pytest.raises(MessageTooLarge, match="at most 500 are taken"):
             buffer.write("t", bytes(999))
         provider.max_message_bytes = None
         provider.fail_next()
         buffer.write("t", b"x")
-        buffer.flush(5)
+        buffer.flush(60)
         buffer.write("t", bytes(10_000))
         assert buffer.status().accepted == 4
 
@@ -300,7 +300,7 @@ def test_an_idle_provider_that_is_gone_takes_the_lane_out_of_live(tmp_path: Path
     with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
         in_state(buffer, "live")
         buffer.write("t", "0")
-        buffer.flush(5)
+        buffer.flush(60)
         provider.down()
         in_state(buffer, "buffering")
         provider.up()
@@ -352,5 +352,5 @@ def test_no_provider_ends_the_sender(tmp_path: Path, where: str, what: Any) -> N
     provider = Careless(where, what)
     with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
         buffer.write_many("t", map(str, range(10)))
-        buffer.flush(5)
+        buffer.flush(60)
         assert (provider.arrived, provider.times) == (list(range(10)), 0)

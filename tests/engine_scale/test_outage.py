@@ -37,7 +37,8 @@ def check_accounts(status: LaneStatus, provider: TallyProvider, written: int) ->
 
 
 def test_the_oldest_are_pruned_and_counted_and_the_rest_arrives_in_order(tmp_path: Path) -> None:
-    total_size, written = 40_000_000, 200_000
+    # Whole blocks: ten segments of 4,000,000 bytes take 17,920 bytes more of the device than their sizes say.
+    total_size, written = 40 * MiB, 200_000
     provider = TallyProvider()
     options = {"total_size": total_size, "segment_size": total_size // 10, "catch_up": "full"}
     with MessageBuffer(tmp_path / "outbox", provider, **options) as buffer:
@@ -87,16 +88,16 @@ def test_a_batch_in_flight_outlives_the_segment_that_held_it(tmp_path: Path, fai
     options = {"mode": "always", "total_size": "8MiB", "segment_size": "512KiB", "catch_up": "full"}
     with MessageBuffer(tmp_path / "outbox", provider, **options) as buffer:
         buffer.write_many("outage", values(0, 1000, VALUE))
-        buffer.flush(30)
+        buffer.flush(60)
         buffer.write_many("outage", values(1000, 1000, VALUE))
-        assert provider.reached.wait(30)
+        assert provider.reached.wait(60)
         for first in range(2000, 40_000, 1000):
             buffer.write_many("outage", values(first, 1000, VALUE))
         during = buffer.status()
         assert during.balanced
         assert during.pruned > 20_000
         provider.release.set()
-        buffer.flush(30)
+        buffer.flush(60)
         status = buffer.status()
     check_accounts(status, provider, 40_000)
     if fails:

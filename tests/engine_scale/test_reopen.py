@@ -90,7 +90,7 @@ def test_everything_arrives_and_every_segment_is_sealed_later(
     assert not unsealed(directory)
     provider = TallyProvider()
     with MessageBuffer(directory, provider, **OPTIONS, catch_up="full") as buffer:
-        buffer.flush(30)
+        buffer.flush(60)
         status = buffer.status()
     assert (provider.tally.arrived, provider.tally.missing, provider.tally.repeated) == (written, 0, 0)
     assert (status.accepted, status.delivered, status.lost, status.resident) == (written, written, 0, 0)

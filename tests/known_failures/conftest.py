@@ -16,7 +16,7 @@ import pytest
 from mbframework_fake.broker import FakeBroker
 
 #: Seconds after which something that should have happened will not.
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 #: Retries come at once, and leaving gives up soon: no outage here ends by itself.
 FAST: dict[str, Any] = {

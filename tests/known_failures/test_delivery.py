@@ -96,7 +96,7 @@ from mbframework import MessageBuffer
 buffer = MessageBuffer(sys.argv[1], sys.argv[2], mode=sys.argv[3], segment_size="64KiB", retain_delivered=3600)
 for number in range(1000):
     buffer.write("t", str(number))
-buffer.flush(30)
+buffer.flush(60)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 

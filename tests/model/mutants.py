@@ -109,8 +109,9 @@ class Copy:
         folder = self._folder
         parts = os.pathsep.join(str(folder / each) for each in ("", "providers", "tui"))
         environment = os.environ | {speedups.VARIABLE: "off", "PYTHONPATH": parts, "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", f"--timeout={limit:.0f}", "-p",
-                   "no:cacheprovider", "--basetemp", str(folder / "tmp"), *shlex.split(tests)]  # fmt: skip
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", f"--timeout={limit:.0f}",
+                   "-p", "no:cacheprovider", "-p", "tests.model.unshrunk", "--basetemp", str(folder / "tmp"),
+                   *shlex.split(tests)]  # fmt: skip
         begun = time.monotonic()
         try:
             done = subprocess.run(

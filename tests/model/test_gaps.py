@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from mbframework.spool.layout import FIRST_FRAME
+from mbframework.status import read_lane
+from tests.model.byhand import LANE
 from tests.model.explore import Explorer
 from tests.model.world import LARGE, World
 
@@ -70,17 +73,15 @@ def test_a_segment_tells_where_the_one_in_front_ends() -> None:
         assert (header.first, header.previous_end, header.ordinal) == (5, 3, 2)
 
 
-@pytest.mark.parametrize(
-    ("function", "lines", "waiting"), [("_append_some", 40, 0), ("_append_some", 40, 3), ("append", 20, 0)]
-)
-def test_an_interrupt_while_memory_goes_to_disk_doubles_nothing(function: str, lines: int, waiting: int) -> None:
+@pytest.mark.parametrize("waiting", [0, 3])
+def test_an_interrupt_while_memory_goes_to_disk_doubles_nothing(waiting: int) -> None:
     """Ctrl-C comes at any line of the program's thread; what it asked for it asks for again."""
 
     def interrupt() -> None:
         raise KeyboardInterrupt
 
     with world() as here:
-        for nth in range(1, lines):
+        for nth in range(1, 40):
             here.send(3)
             assert here.engine.lane.live
             here.write(20, 20, 20)
@@ -88,15 +89,35 @@ def test_an_interrupt_while_memory_goes_to_disk_doubles_nothing(function: str, l
             def meanwhile(nth: int = nth) -> None:
                 here.meanwhile = lambda: None
                 here.write(*[20] * waiting)
-                with suppress(KeyboardInterrupt), here.between(function, interrupt, nth, within=True):
+                with suppress(KeyboardInterrupt), here.between("_append_some", interrupt, nth, within=True):
                     here.sync()
                 here.sync()
-                here.write(20)
 
             here.meanwhile = meanwhile
             here.broker.fail_next(after=1)
             here.send(1)
             here.keep_house()
+            here.send(4)
+            here.check_order()
+
+
+def test_an_interrupt_within_an_append_leaves_the_frame_or_room_for_it() -> None:
+    """What follows is not stored over it: after a kill it is there."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with world() as here:
+        for nth in range(1, 16):
+            here.send(3)
+            assert here.engine.lane.live
+            here.write(20, 20)
+            with suppress(KeyboardInterrupt), here.between("append", interrupt, nth, within=True):
+                here.sync()
+            here.sync()
+            here.write(20)
+            here.sync()
+            here.stop()
             here.send(4)
             here.check_order()
 
@@ -148,3 +169,111 @@ def test_a_pause_while_the_provider_is_opened_keeps_what_is_written_on_disk() ->
         here.send(1)
         here.write(20)
         assert not here.engine.lane.live
+
+
+def test_after_a_kill_no_sequence_is_given_that_was_reserved() -> None:
+    with world() as here:
+        reserved = here.engine.lane.head.slot.reserved_until
+        here.stop()
+        assert here.engine.lane.head.slot.next >= reserved
+
+
+def test_what_a_kill_took_from_memory_is_counted_once() -> None:
+    with world() as here:
+        here.send(3)
+        assert here.engine.lane.live
+        here.write(20, 20, 20)
+        for _ in range(3):
+            here.stop()
+            assert here.by_hand is not None
+            assert here.by_hand.buffer.status().lost == 3
+
+
+def test_what_a_dead_lane_tells_is_what_its_next_opening_finds() -> None:
+    """Wherever its writer was killed."""
+    with world(mode="always") as here:
+        here.write(20)
+        told: list[tuple[int, int, bool]] = []
+
+        def look(call: str) -> None:
+            after = here.after(None)
+            dead = read_lane(after.disk, LANE, "main")
+            after.open()
+            assert after.by_hand is not None
+            told.append((dead.accepted, after.by_hand.buffer.status().accepted, dead.balanced))
+            after.close()
+            after.end()
+
+        here.disk.watch = look
+        here.write(20)
+        here.write(20, 20, many=True)
+        here.disk.watch = lambda call: None
+        assert told
+        assert all(accepted == found and balanced for accepted, found, balanced in told), told
+
+
+def test_what_is_pruned_is_pruned_and_nothing_else() -> None:
+    with world(mode="always") as here:
+        here.write(*[LARGE] * 10)
+        here.keep_house()
+        here.write(*[LARGE] * 10)
+        here.keep_house()
+        assert here.by_hand is not None
+        assert here.by_hand.buffer.status().pruned
+
+
+def test_a_purge_outlives_a_loss_of_power() -> None:
+    with world(mode="always") as here:
+        here.write(20, 20, 20)
+        here.sync()
+        here.purge()
+        here.stop("nothing")
+        here.send(4)
+        assert not here.known.arrived
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+def test_messages_whose_segment_is_zeros_are_lost_and_the_next_ones_are_not(*, delivered: bool) -> None:
+    """Head, or seek, knows that they were there."""
+    with world(mode="always") as here:
+        here.write(*[20] * 5)
+        if delivered:
+            here.send(3)
+        else:
+            here.keep_house()
+        here.replaced(None)
+        for name in here.disk.list(LANE):
+            if name.endswith((".seg", ".prep")):
+                fd = here.disk.open(f"{LANE}/{name}")
+                here.disk.pwrite(fd, bytes(here.disk.fstat(fd).st_size - FIRST_FRAME), FIRST_FRAME)
+                here.disk.close(fd)
+        here.known.doubtful |= set(here.known.given)
+        here.open()
+        here.write(20)
+        here.judge()
+        assert here.by_hand is not None
+        assert here.by_hand.buffer.status().lost == (0 if delivered else 5)
+
+
+def test_what_a_floor_hides_goes_only_when_the_floor_is_on_the_device() -> None:
+    """Killed while the floor was on its way there, opened, and the power goes."""
+    here = World.begin(1, mode="always")
+    here.open()
+    here.write(*[LARGE] * 10)
+    here.sync()
+    here.write(*[LARGE] * 8)
+    explorer = Explorer(mixtures=range(0), patterns=("nothing", "names"), kills=False)
+
+    def killed(call: str) -> None:
+        if call == "datasync":
+            after = here.after(None)
+            after.known.exact = False
+            explorer.run(after, World.open)
+
+    here.disk.watch = killed
+    here.write(*[LARGE] * 6)
+    here.keep_house()
+    here.disk.watch = lambda call: None
+    here.close()
+    here.end()
+    assert explorer.points

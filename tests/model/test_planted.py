@@ -215,7 +215,7 @@ def look(script: Script, options: dict[str, Any]) -> None:
     world = World.begin(1, **options)
     if (script, options) in scripts.SCRIPTS:
         # What it takes to tear two slots at once.
-        Explorer(mixtures=range(25 if script is scripts.slots_are_torn else 2)).run(world, script)
+        Explorer(mixtures=range(8 if script is scripts.slots_are_torn else 2)).run(world, script)
         return
     try:
         with no_defects():
