@@ -1,5 +1,5 @@
-"""What holds for every test: it leaves no thread and no open file behind; with ``CI=true``
-what the tests need is not optional."""
+"""What holds for every test: it leaves no thread and no open file behind; with ``CI=true`` what the tests need is not
+optional; and no test depends on the pace of the machine, but for those that ask what is ``promised``."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 import pytest
 
 from mbframework.testing.descriptors import open_descriptors
+from tests import examples
 
 #: Seconds that a closed thread or file has to go away.
-GRACE_S = 3.0
+GRACE_S = 30.0
 
 #: Threads of these names belong to brokers that outlive a test.
 SESSION_THREADS = ("test-server-keeper",)
@@ -30,6 +31,8 @@ pytest_plugins = [
     "tests.rabbitmq_fixture",
     "tests.redis_fixture",
 ]
+
+examples.load()
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -67,17 +70,40 @@ def _open_files() -> set[tuple[int, str]]:
     return {(number, target) for number, target in open_descriptors() if number != kept}
 
 
+#: What was promised within a time comes within so many seconds on any machine that is merely busy, or never.
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def promised() -> Callable[[float], float]:
+    """``promised(seconds)``: what something may take that must happen within these seconds on an idle machine.
+
+    It is held to them with ``MBFRAMEWORK_TEST_PACE=promised``, as ``make torture`` does with nothing beside it.
+    """
+    strict = os.environ.get("MBFRAMEWORK_TEST_PACE") == "promised"
+    return lambda seconds: seconds if strict else PATIENCE_S
+
+
 #: Servers and programs that `.ci/run` installs, as reasons for a skip name them.
 NEEDED = ("kafka", "redis", "nats", "rabbitmq", "mqtt", "mosquitto", "postgres", "chromium", "tmux")
 
+#: What takes long to make and is made once for many tests, as the names of fixtures begin.
+SHARED = ("kafka_on_a_line", *NEEDED, "wheel")
 
+
+# First, since xdist reads the marks in its own.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those that share a server run in one process, so that there is one of it."""
+    """Where tests run side by side, those that share a server run in one process, so that there is one of it; what is
+    promised within a time is marked, so that it can be run alone."""
     for item in items:
-        for server in NEEDED:
-            if any(name.startswith(server) for name in getattr(item, "fixturenames", ())):
-                item.add_marker(pytest.mark.xdist_group(server))
-                break
+        names = getattr(item, "fixturenames", ())
+        if "promised" in names:
+            item.add_marker(pytest.mark.alone)
+        made = next((made for made in SHARED if any(name.startswith(made) for name in names)), None)
+        if made is not None and item.get_closest_marker("xdist_group") is None:
+            # With the one broker they are together too long for a process: each module is a group of its own.
+            item.add_marker(pytest.mark.xdist_group(item.path.stem if made == "kafka" else made))
 
 
 @pytest.hookimpl(wrapper=True)

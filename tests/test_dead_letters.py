@@ -267,7 +267,7 @@ class Killed(MessageBuffer):
 
 kind = {"killed": Killed, "whole": MessageBuffer}[sys.argv[1]]
 buffer = kind(sys.argv[2], Rejecting(), batch_messages=int(sys.argv[3]), **FAST)
-buffer.flush(10)
+buffer.flush(60)
 buffer.close(10)
 """
 

@@ -214,7 +214,7 @@ def test_a_copy_takes_writes_and_sends_nothing_until_told(tmp_path: Path, identi
         assert buffer.status().resident == 4
     assert there.count == 0
     with MessageBuffer(tmp_path / "copy", there, identity=identity, **FAST) as buffer:
-        buffer.flush(10)
+        buffer.flush(60)
         at_rest(buffer)
     assert numbers(there.messages) == [0, 1, 2, 3]
     # From now on it is at home there, and the original still is where it was.

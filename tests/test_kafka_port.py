@@ -29,5 +29,5 @@ def test_the_port_of_another_broker_is_refused(monkeypatch: pytest.MonkeyPatch) 
             with pytest.raises(BrokerError, match="another broker answers at 127"):
                 broker.start()
         finally:
-            other.join(10)
+            other.join(60)
             broker.stop()

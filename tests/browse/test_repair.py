@@ -49,7 +49,7 @@ def lost_by(result: Repair) -> int:
 def delivered(outbox: Path, database: Path) -> list[int]:
     """The numbers that arrive when an engine sends the rest; its accounts balance."""
     with MessageBuffer(outbox, f"sqlite:///{database}") as buffer:
-        buffer.flush(30)
+        buffer.flush(60)
         status = buffer.status()
     assert status.balanced
     assert status.resident == 0
@@ -207,7 +207,7 @@ def test_dead_letters_are_mended_and_what_was_dropped_stays_dropped(tmp_path: Pa
     with MessageBuffer(tmp_path / "b", "fake://?reject_every=3") as buffer:
         for number in range(900):
             buffer.write("t", b"%05d" % number + b"x" * 95)
-        buffer.flush(20)
+        buffer.flush(60)
     store = DeadStore(Files(), str(tmp_path / "b" / "dead" / "main"))
     ids = [letter.id for letter in store.letters()]
     assert len(ids) == 300

@@ -122,7 +122,7 @@ def test_a_sidecar_that_hangs_or_dies_beside_a_writer_is_told(
     until(lambda: lane().state == "buffering")
     assert (lane().sender, lane().state_reason) == (
         "none",
-        f"nobody sends, and this process only writes; next: mb drain {outbox}",
+        f"nobody sends: this process only writes; next: mb drain {outbox}",
     )
     sidecar = start("drain", "outbox", env=quick | provider)
     until(lambda: lane().sender == "alive" and lane().delivered == 1)
@@ -131,12 +131,12 @@ def test_a_sidecar_that_hangs_or_dies_beside_a_writer_is_told(
     until(lambda: lane().state == "stale" and lane().resident == 1)
     hung = lane()
     assert (hung.sender, hung.retry_at, hung.writer_pid) == ("silent", None, writer.pid)
-    assert hung.state_reason == f"no sign of life of process {sidecar.pid}, which sends"
+    assert hung.state_reason == f"the sender (process {sidecar.pid}) has given no sign of life"
     assert hung.heartbeat_age_s is not None
     assert hung.heartbeat_age_s >= 1
     code, said = check("--heartbeat", "1s,1m")
     assert code == 1
-    assert said.startswith(f"MB WARNING - outbox: no sign of life of process {sidecar.pid}, which sends for ")
+    assert said.startswith(f"MB WARNING - outbox: {hung.state_reason} for ")
     sidecar.send_signal(signal.SIGCONT)
     until(lambda: lane().sender == "alive" and lane().delivered == 2)
     sidecar.send_signal(signal.SIGSTOP)
@@ -146,7 +146,7 @@ def test_a_sidecar_that_hangs_or_dies_beside_a_writer_is_told(
     sidecar.wait()
     begun = time.time()
     dead = lane()
-    why = f"nobody sends: process {sidecar.pid}, which sent, has died; next: mb drain {outbox}"
+    why = f"nobody sends: the sender (process {sidecar.pid}) has died; next: mb drain {outbox}"
     assert (dead.state, dead.sender, dead.state_reason) == ("buffering", "killed", why)
     # It began with the last sign of life, not when the writer began to write.
     assert dead.state_since is not None

@@ -104,7 +104,7 @@ def test_a_refusal_says_what_is_wrong(line: bytes, word: str) -> None:
 Sent = tuple[str, bytes | None, bytes | None, list[Header], int | None, int | None]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(entries, min_size=1, max_size=20))
 def test_export_import_export(mb: Run, tmp_path_factory: pytest.TempPathFactory, messages: list[Entry]) -> None:
     place = tmp_path_factory.mktemp("transfer")

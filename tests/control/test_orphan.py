@@ -50,7 +50,7 @@ def test_a_killed_writers_backlog_is_purged_and_does_not_come_back(tmp_path: Pat
     provider = FakeProvider()
     with MessageBuffer(directory, provider, **FAST) as buffer:
         buffer.write("t", "new")
-        buffer.flush(5)
+        buffer.flush(60)
     assert [message.value for message in provider.messages] == [b"new"]
     lane = lane_of(directory)
     assert (lane.accepted, lane.purged, lane.delivered) == (121, 120, 1)

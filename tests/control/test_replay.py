@@ -26,7 +26,7 @@ def rejected(directory: Path, count: int, padding: int = 0) -> DeadStore:
         for number in range(count):
             value = f"bad {number}" + "." * padding
             buffer.write("t", value, key=str(number), headers=[("h", b"1")], partition=2, timestamp=number)
-        buffer.flush(20)
+        buffer.flush(60)
     return DeadStore(FILES, str(directory / "dead/main"))
 
 
@@ -45,7 +45,7 @@ def test_letters_become_messages_behind_what_is_there(tmp_path: Path, mode: str)
     with MessageBuffer(tmp_path / "b", provider, mode=mode, **FAST) as buffer:
         buffer.write("t", "before")
         assert desk(tmp_path / "b").replay(ids(store)).done == 3
-        buffer.flush(5)
+        buffer.flush(60)
         assert ids(store) == []
         accounts = at_rest(buffer)
     assert [message.value for message in provider.messages] == [b"before", b"bad 0", b"bad 1", b"bad 2"]
@@ -60,7 +60,7 @@ def test_what_is_rejected_again_is_another_letter_and_is_not_replayed_again(tmp_
     with MessageBuffer(tmp_path / "b", REJECTS, **FAST) as buffer:
         first = ids(store)
         assert desk(tmp_path / "b").replay(first).done == 3
-        buffer.flush(5)
+        buffer.flush(60)
         assert len(ids(store)) == 3
         assert min(ids(store)) > max(first)
         assert (buffer.status().dead, buffer.status().accepted) == (6, 6)
@@ -73,7 +73,7 @@ def test_many_letters_are_replayed_in_parts(tmp_path: Path) -> None:
     moved: list[int] = []
     with MessageBuffer(tmp_path / "b", provider, **FAST) as buffer:
         assert desk(tmp_path / "b").replay(ids(store), moved.append).done == count
-        buffer.flush(5)
+        buffer.flush(60)
     assert [message.value for message in provider.messages] == [b"bad %d" % number for number in range(count)]
     assert moved == [AT_ONCE, AT_ONCE, 7]
     assert store.ids() == []
@@ -101,7 +101,7 @@ def test_letters_that_find_no_room_stay(tmp_path: Path) -> None:
         assert "total_size" in outcome.why
         assert (ids(store), buffer.status().accepted) == ([1, 2, 3], accepted)
         provider.up()
-        buffer.flush(5)
+        buffer.flush(60)
         eventually(lambda: buffer.status().state != "blocked", "room")
         assert desk(tmp_path / "b").replay(ids(store)).done == 3
         assert ids(store) == []
@@ -123,7 +123,7 @@ def test_full_dead_letters_block_the_lane_until_some_are_dropped(tmp_path: Path)
             left = ids(store)
             assert desk(tmp_path / "b").drop(left).done == len(left)
             eventually(lambda left=left: ids(store) != [] or buffer.status().dead == 60, "letters that found room")
-        buffer.flush(5)
+        buffer.flush(60)
         assert at_rest(buffer)["dead"] == 60
     assert [message.value for message in provider.messages] == [b"good"]
 
@@ -133,7 +133,7 @@ def test_in_a_mode_that_keeps_nothing_letters_wait_for_delivery(tmp_path: Path) 
     provider = FakeProvider()
     options = FAST | {"close_timeout": 5}
     with MessageBuffer(tmp_path / "b", provider, mode="block", **options) as buffer:
-        buffer.flush(5)
+        buffer.flush(60)
         provider.stick()
         with pytest.raises(ControlError, match="1 messages are not delivered"):
             ask(FILES, str(tmp_path / "b/main"), "dead-replay", {"ids": [1]}, timeout=20)
@@ -217,10 +217,10 @@ def test_a_kill_between_write_and_drop_repeats_and_loses_nothing(
         victim.end()
     assert ids(store) == [1, 2]
     with MessageBuffer(tmp_path / "b", f"sqlite:{tmp_path}/out.db", **FAST) as buffer:
-        buffer.flush(5)
+        buffer.flush(60)
         assert values_of(tmp_path / "out.db") == [b"bad 0", b"bad 1"]
         assert desk(tmp_path / "b").replay(ids(store)).done == 2
-        buffer.flush(5)
+        buffer.flush(60)
         status = buffer.status()
         assert (status.accepted, status.delivered, status.dead, status.lost) == (6, 4, 2, 0)
         at_rest(buffer)

@@ -55,7 +55,7 @@ def test_it_is_a_dead_letter_and_the_rest_goes_on(
     spoil(path / "main", {2, 5}, BLOCKS[block])
     with MessageBuffer(path, provider(broker), mode="always", retry_wait=30.0) as buffer:
         buffer.resume()
-        buffer.flush(20.0)
+        buffer.flush(60)
         status = buffer.status()
     assert [message.value for message in broker.messages] == [b"1", b"3", b"4", b"6"]
     assert (status.delivered, status.dead, status.lost, status.balanced) == (4, 2, 0, True)

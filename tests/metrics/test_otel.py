@@ -58,7 +58,7 @@ def test_every_metric_is_an_instrument(tmp_path: Path) -> None:
     with MessageBuffer(tmp_path / "outbox", FakeProvider(), **FAST) as buffer:
         instruments = BufferInstruments(meter, buffer)
         buffer.write("t", "1")
-        buffer.flush(20)
+        buffer.flush(60)
         assert {name.removesuffix("_total") for name in (metric.name for metric in METRICS)} == set(meter.created)
         assert meter.created["mbframework_delivered_messages"][:2] == ("counter", "{message}")
         assert meter.created["mbframework_buffer_bytes"][:2] == ("gauge", "By")

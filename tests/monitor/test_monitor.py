@@ -133,6 +133,7 @@ def test_a_killed_engine_is_dead_at_once(tmp_path: Path) -> None:
         engine.line()
         wait_for(monitor, lambda lane: lane.status.state == "buffering" and lane.status.resident == 1000, "a backlog")
         wait_for(monitor, lambda lane: lane.verdict.kind in ("growing", "stalled"), "a verdict")
+        wait_for(monitor, lambda lane: "away" in lane.status.state_reason, "why, which was not known at first")
         engine.kill()
         lane = lane_of(monitor)
         assert lane.verdict.kind == "dead"

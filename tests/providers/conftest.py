@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from mbframework.provider import Provider
+from mbframework.testing.conformance import ProviderContract, lifecycle
 from tests.kafka_fixture import require_kafka
 from tests.providers.batches import context
 from tests.providers.kafka_contract import LinedBroker
 from tests.providers.made import New, create
+
+
+#: The one rule that waits until a provider gives up; every other one must hold before.
+_GIVES_UP = "test_a_frozen_destination_loses_nothing"
+
+
+@pytest.fixture(autouse=True)
+def unhurried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the contract gives a provider so many seconds for is ``promised`` within them."""
+    rule = request.instance
+    if not isinstance(rule, ProviderContract):
+        return
+    # Not an argument: then all of these would be for `make torture`.
+    promised: Callable[[float], float] = request.getfixturevalue("promised")
+    for name in ("stopping_timeout", "parting_timeout", "answer_timeout", "recovery_timeout"):
+        seconds = getattr(rule, name)
+        monkeypatch.setattr(rule, name, max(seconds, promised(seconds)))
+    monkeypatch.setattr(lifecycle, "_SLACK_S", promised(lifecycle._SLACK_S))
+    if hasattr(rule, "patience") and request.node.originalname != _GIVES_UP:
+        monkeypatch.setattr(rule, "patience", "60s")
 
 
 @pytest.fixture

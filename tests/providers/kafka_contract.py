@@ -6,6 +6,7 @@ outages it is also killed with -9; its restart takes seconds of Java.
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 
@@ -64,7 +65,11 @@ class KafkaContract(ProviderContract):
             self.broker.create_topic(topic, 3, _ANY_TIME)
         with TcpLine(self.broker.guarded_port, self.broker.line_port) as self.line:
             yield
-        self.broker.ensure_running()
+            self.bring_up()
+            # What librdkafka still has under way ends when somebody answers.
+            for thread in threading.enumerate():
+                if thread.name.startswith("mb-confluent"):
+                    thread.join(30)
 
     def _url(self, password: str) -> str:
         return f"{self.scheme}://{_USER}:{password}@127.0.0.1:{self.line.port}?{self.query}"

@@ -22,6 +22,7 @@ _POISON = b"not to be taken"
 class TestHttp(ProviderContract):
     """Each message is a request."""
 
+    patience = "1s"
     query = ""
     partitions = (0, 3)
     #: With a request for each message.
@@ -41,10 +42,10 @@ class TestHttp(ProviderContract):
         self.server.behave(Manner(authorization=_LOGIN, poison=_POISON.decode(), **more))
 
     def url(self) -> str:
-        return f"http://kit:{_PASSWORD}@127.0.0.1:{self.server.port}{self.path}?mb.timeout=1s{self.query}"
+        return f"http://kit:{_PASSWORD}@127.0.0.1:{self.server.port}{self.path}?mb.timeout={self.patience}{self.query}"
 
     def unusable_url(self) -> str:
-        return f"http://kit:something-else@127.0.0.1:{self.server.port}{self.path}?mb.timeout=1s{self.query}"
+        return f"http://kit:something-else@127.0.0.1:{self.server.port}{self.path}?mb.timeout={self.patience}{self.query}"
 
     def arrived(self) -> list[Arrived]:
         return [

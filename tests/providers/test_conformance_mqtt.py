@@ -20,6 +20,7 @@ pytest_plugins = ["mbframework.testing.conformance"]
 
 
 class _Mqtt(ProviderContract):
+    patience = "1s"
     partitions = (0, 3)
     # What is under way when the buffer closes has two seconds to be acknowledged.
     stopping_timeout = 4.0
@@ -34,7 +35,7 @@ class _Mqtt(ProviderContract):
 
     def _url(self, password: str) -> str:
         place = f"127.0.0.1:{self.line.port}"
-        return f"mqtt://writer:{password}@{place}?prefix={self.prefix}&timeout=1s&qos={self.qos}"
+        return f"mqtt://writer:{password}@{place}?prefix={self.prefix}&timeout={self.patience}&qos={self.qos}"
 
     def url(self) -> str:
         return self._url("hush-hush")

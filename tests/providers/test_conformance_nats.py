@@ -26,6 +26,7 @@ def nats_with_password() -> Iterator[NatsServer]:
 
 
 class TestNats(ProviderContract):
+    patience = "1s"
     keeps_position = True
     partitions = (0, 3)
     kills = 3
@@ -42,7 +43,7 @@ class TestNats(ProviderContract):
         self.server.ensure_running()
 
     def url(self) -> str:
-        return f"nats://kit:hush-hush@127.0.0.1:{self.server.port}/{self.stream}?prefix={self.stream}.&timeout=1s"
+        return f"nats://kit:hush-hush@127.0.0.1:{self.server.port}/{self.stream}?prefix={self.stream}.&timeout={self.patience}"
 
     def unusable_url(self) -> str:
         return f"nats://kit:something-else@127.0.0.1:{self.server.port}/{self.stream}"

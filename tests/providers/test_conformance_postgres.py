@@ -14,6 +14,7 @@ pytest_plugins = ["mbframework.testing.conformance"]
 
 
 class TestPostgres(ProviderContract):
+    patience = "1s"
     keeps_position = True
     partitions = (0, 3)
 
@@ -25,7 +26,7 @@ class TestPostgres(ProviderContract):
     def url(self) -> str:
         # The server asks for no password, and takes any.
         place = f"mb:hush-hush@127.0.0.1:{self.server.port}/postgres"
-        return f"postgres://{place}?table={self.schema}.messages&timeout=1s&lock_timeout=1s"
+        return f"postgres://{place}?table={self.schema}.messages&timeout={self.patience}&lock_timeout=1s"
 
     def unusable_url(self) -> str:
         return f"postgres://mb:hush-hush@127.0.0.1:{self.server.port}/missing?table={self.schema}.messages"

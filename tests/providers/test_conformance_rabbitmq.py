@@ -19,6 +19,7 @@ pytest_plugins = ["mbframework.testing.conformance"]
 
 
 class TestRabbit(ProviderContract):
+    patience = "1s"
     partitions = (0, 3)
     # What is under way when the buffer closes has two seconds to be acknowledged.
     stopping_timeout = 4.0
@@ -39,7 +40,7 @@ class TestRabbit(ProviderContract):
                 opened.queue_delete(self.prefix + topic)
 
     def url(self) -> str:
-        return f"rabbitmq://writer:hush-hush@127.0.0.1:{self.line.port}?prefix={self.prefix}&timeout=1s&max_message_size=2MiB"
+        return f"rabbitmq://writer:hush-hush@127.0.0.1:{self.line.port}?prefix={self.prefix}&timeout={self.patience}&max_message_size=2MiB"
 
     def unusable_url(self) -> str:
         return f"rabbitmq://writer:something-else@127.0.0.1:{self.line.port}"

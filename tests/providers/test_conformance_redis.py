@@ -15,6 +15,7 @@ _PASSWORD = "hush-hush"
 
 
 class TestRedis(ProviderContract):
+    patience = "1s"
     keeps_position = True
     partitions = (0, 3)
 
@@ -27,7 +28,7 @@ class TestRedis(ProviderContract):
         reader.close()
 
     def url(self) -> str:
-        return f"redis://kit:{_PASSWORD}@127.0.0.1:{self.server.port}?prefix={self.prefix}&timeout=1s"
+        return f"redis://kit:{_PASSWORD}@127.0.0.1:{self.server.port}?prefix={self.prefix}&timeout={self.patience}"
 
     def unusable_url(self) -> str:
         return f"redis://kit:something-else@127.0.0.1:{self.server.port}?prefix={self.prefix}"

@@ -17,6 +17,7 @@ from mbframework.plugins.source import resolve
 from mbframework.provider import Context, Provider
 from mbframework.testing.outages import Outages
 from tests.providers.batches import RUN, context, documented_urls, make_batch, sequences_of
+from tests.providers.provider_pages import documented_examples
 
 New = Callable[..., FakeProvider]
 
@@ -293,6 +294,11 @@ def test_a_wrong_url_is_refused(url: str, option: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         resolve(url)
     assert refused.value.option == option
+
+
+def test_the_documented_example_works() -> None:
+    [example] = documented_examples("fake")
+    exec(example, {})
 
 
 @pytest.mark.parametrize("url", documented_urls("fake", "fake"))

@@ -19,6 +19,7 @@ from mbframework.message import Batch, Position
 from mbframework.plugins.source import resolve
 from mbframework.provider import Context, Health, Provider
 from tests.providers.batches import RUN, context, documented_urls, make_batch, sequences_of
+from tests.providers.provider_pages import documented_examples
 
 
 def opened(inner: Provider, told: Context | None = None, **plan: object) -> FaultProvider:
@@ -344,6 +345,11 @@ def test_in_front_of_a_file(tmp_path: Path) -> None:
 def test_a_wrong_url_is_refused(url: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         resolve(url)
+
+
+def test_the_documented_example_works() -> None:
+    [example] = documented_examples("fault")
+    exec(example, {})
 
 
 @pytest.mark.parametrize("url", documented_urls("fault", "fault"))

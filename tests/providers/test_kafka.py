@@ -22,6 +22,7 @@ from mbframework.testing.kafka import KafkaBroker
 from mbframework.testing.kafka_admin import KafkaAdmin
 from tests.providers.kafka_batches import NewTopic, make_batch
 from tests.providers.kafka_kinds import Kind, by_scheme, kind
+from tests.providers.provider_pages import documented_examples
 
 __all__ = ["kind"]
 
@@ -307,6 +308,18 @@ def test_workers_that_gevent_patches_after_the_fork(
     command = [sys.executable, "-W", "ignore", "-c", _PATCHED_AFTER_THE_FORK, str(tmp_path / "b")]
     subprocess.run([*command, f"kafka://{kafka_broker.bootstrap}", topic], timeout=60, check=True)
     assert sorted(record.value or b"" for record in kafka_broker.read_all(topic)) == [b"master", b"worker"]
+
+
+@by_scheme
+def test_the_documented_example_works(
+    kind: Kind, kafka_broker: KafkaBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # The others show options, which URLs and mappings of elsewhere have.
+    for example in documented_examples(kind.scheme)[:2]:
+        assert "127.0.0.1:9092" in example
+        topic = f"temperature-{kind.scheme}"
+        exec(example.replace("127.0.0.1:9092", kafka_broker.bootstrap).replace("temperature", topic), {})
 
 
 @by_scheme

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nats.errors
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mbframework_nats.entry import Entry, covers, subject, topic_of
 from mbframework_nats.faults import Lost, translate
@@ -22,6 +22,7 @@ from nats.js.errors import APIError
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message, Position
 from mbframework.testing.nats import NatsServer
+from tests.examples import examples
 from tests.nats_fixture import require_nats
 from tests.providers.batches import RUN, any_messages, batch_of, make_batch
 from tests.providers.made import New, why_refused
@@ -42,7 +43,7 @@ def stream(nats_server: NatsServer, nats_stream: str) -> str:
 def test_any_message_comes_back_as_it_was(nats_server: NatsServer, stream: str, new: New) -> None:
     numbers = itertools.count()
 
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(any_messages)
     def check(messages: list[Message]) -> None:
         prefix = f"{stream}.{next(numbers)}."

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from mbframework_postgres.faults import is_refusal, translate
 from mbframework_postgres.schema import decode_headers
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message, Position
 from mbframework.testing.postgres import PostgresServer
+from tests.examples import examples
 from tests.providers.batches import RUN, any_messages, batch_of, make_batch
 from tests.providers.certificates import Certificates, make_certificates
 from tests.providers.made import New, why_refused
@@ -61,7 +62,7 @@ def test_any_message_comes_back_as_it_was(
     """But for a topic with a NUL, which PostgreSQL has no text for: it is rejected, and the others arrive."""
     numbers = itertools.count()
 
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(any_messages)
     def check(messages: list[Message]) -> None:
         table = f"t{next(numbers)}"

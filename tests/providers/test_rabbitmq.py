@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mbframework_rabbitmq.confirms import Confirms, Fate
 from mbframework_rabbitmq.message import Content
@@ -16,6 +16,7 @@ from mbframework_rabbitmq.message import Content
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message
 from mbframework.testing.rabbitmq import RabbitServer
+from tests.examples import examples
 from tests.providers.batches import any_messages, batch_of, make_batch
 from tests.providers.certificates import Certificates
 from tests.providers.made import New, why_refused
@@ -38,7 +39,7 @@ def test_any_message_comes_back_as_it_was(rabbitmq_server: RabbitServer, rabbitm
         opened.queue_bind(queue, queue)
     provider = new(f"{rabbitmq_server.url}?exchange={queue}&prefix={rabbitmq_prefix}")
 
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(any_messages)
     def check(messages: list[Message]) -> None:
         provider.send(batch_of(messages))

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 import redis.exceptions
-from hypothesis import given, settings
+from hypothesis import given
 from mbframework_redis.entry import MOST_HEADERS, Entry
 from mbframework_redis.faults import translate
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message, Position
 from mbframework.testing.redis import RedisServer
+from tests.examples import examples
 from tests.providers.batches import RUN, any_messages, batch_of, make_batch
 from tests.providers.certificates import Certificates, make_certificates
 from tests.providers.made import New, why_refused
@@ -31,7 +32,7 @@ ONE = Message(1, "orders", b"value", b"key", (), None, None, 1_700_000_000_000_0
 def test_any_message_comes_back_as_it_was(redis_server: RedisServer, redis_prefix: str, new: New) -> None:
     numbers = itertools.count()
 
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(any_messages)
     def check(messages: list[Message]) -> None:
         prefix = f"{redis_prefix}{next(numbers)}:"

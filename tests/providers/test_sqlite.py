@@ -15,13 +15,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from mbframework_sqlite.provider import SQLiteProvider
 from mbframework_sqlite.schema import decode_headers
 
 from mbframework.errors import ConfigurationError, ProviderUnusable, SendFailed
 from mbframework.message import Message, Position
 from mbframework.plugins.source import resolve
+from tests.examples import examples
 from tests.providers.batches import ROOT, RUN, any_messages, batch_of, context, documented_urls, make_batch
 from tests.providers.provider_pages import documented_examples
 
@@ -55,7 +56,7 @@ def stored(path: str | Path, table: str = "messages") -> list[Message]:
 def test_any_message_comes_back_as_it_was(tmp_path: Path) -> None:
     numbers = itertools.count()
 
-    @settings(max_examples=60, deadline=None)
+    @examples(60)
     @given(any_messages)
     def check(messages: list[Message]) -> None:
         path = tmp_path / f"{next(numbers)}.db"

@@ -40,7 +40,7 @@ def test_no_topic_key_value_or_reason_steers_a_terminal(tmp_path: Path, caplog: 
     broker.reject_when(lambda message: f"reason {NASTY}" if message.key == b"reject" else None)
     with MessageBuffer(path, FakeProvider(broker), **FAST) as buffer:
         buffer.write(NASTY, NASTY, key="reject", headers=[(NASTY, NASTY.encode())])
-        buffer.flush(10)
+        buffer.flush(60)
         broker.down()
         buffer.write(NASTY, NASTY, key=NASTY, headers=[(NASTY, NASTY.encode())])
         eventually(lambda: buffer.status().failures, "a failure")
@@ -68,7 +68,7 @@ def test_the_words_of_an_error_steer_no_terminal(tmp_path: Path, caplog: pytest.
     broker.fail_next(3, error=RuntimeError(NASTY))
     with MessageBuffer(path, FakeProvider(broker), **FAST) as buffer:
         buffer.write("t", "0")
-        buffer.flush(10)
+        buffer.flush(60)
         broker.fail_next(1000, error=RuntimeError(NASTY))
         buffer.write("t", "1")
         eventually(lambda: buffer.status().failures, "a failure")
@@ -95,7 +95,7 @@ def test_a_message_that_holds_a_segment_stays_one_message(tmp_path: Path) -> Non
     outer.write_bytes(data)
     broker.up()
     with MessageBuffer(path, FakeProvider(broker), **FAST) as buffer:
-        buffer.flush(10)
+        buffer.flush(60)
         assert buffer.status().lost == 1
     values = [message.value for message in broker.messages]
     assert values == [*(b"%d" % number for number in range(5)), b"\0" * 3 + payload, b"last"]
@@ -114,6 +114,6 @@ def test_a_topic_is_no_path(tmp_path: Path) -> None:
     with MessageBuffer(tmp_path / "buffer", FakeProvider(broker), **FAST, mode="always") as buffer:
         for topic in ("../../x", "/etc/passwd", "a/b", "..", "head"):
             buffer.write(topic, "v")
-        buffer.flush(10)
+        buffer.flush(60)
     assert [message.topic for message in broker.messages] == ["../../x", "/etc/passwd", "a/b", "..", "head"]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["buffer"]

@@ -39,7 +39,7 @@ def test_modes_do_not_depend_on_the_umask(dir_mode: int, umask: int, tmp_path: P
             for number in range(300):
                 buffer.write("t", str(number).ljust(1000 if number > 10 else 0))
             broker.up()
-            buffer.flush(10)
+            buffer.flush(60)
             buffer.pause()
             broker.down()
             buffer.write("t", b"x" * 10_000)
@@ -188,7 +188,7 @@ read_status(sys.argv[1])
 with MessageBuffer(sys.argv[1], FakeProvider(broker), **FAST) as buffer:
     buffer.write("t", "last")
     try:
-        buffer.flush(20)
+        buffer.flush(60)
     except TimeoutError as error:
         print(error, buffer.status())
 print("grown", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, broker.messages[-1].value)

@@ -41,7 +41,7 @@ with MessageBuffer(directory, None, segment_size="64KiB", **FAST) as buffer:
         buffer.write("t", text(number))
 provider = FakeProvider()
 buffer = MessageBuffer(directory, provider, segment_size="64KiB", batch_messages=10, mode="always", **FAST)
-buffer.flush(20)
+buffer.flush(60)
 buffer.pause()
 for number in range(200, 330):
     buffer.write("t", text(number))
@@ -132,7 +132,7 @@ def test_a_page_of_a_segment_costs_the_messages_that_stand_on_it(
     # The next opening has nothing to mend, or to count again.
     with buffer_on(files, directory, FakeProvider()) as buffer:
         buffer.write("t", padded(COUNT + 1, 1000))
-        buffer.flush(20)
+        buffer.flush(60)
         assert (buffer.status().accepted, buffer.status().lost) == (COUNT + 2, len(gone))
 
 
@@ -280,7 +280,7 @@ def test_what_was_delivered_and_removed_is_not_lost_with_the_slot_that_told_so(t
         for number in range(200):
             buffer.write("t", padded(number, 1000))
     with buffer_on(files, directory, FakeProvider(), segment_size="64KiB") as buffer:
-        buffer.flush(20)
+        buffer.flush(60)
         eventually(lambda: not list(lane.glob("P*1.seg")), "the removal of the first segment")
         buffer.pause()
         buffer.write("t", padded(200, 1000))
@@ -295,7 +295,7 @@ def test_what_was_delivered_and_removed_is_not_lost_with_the_slot_that_told_so(t
                 file.seek(index * layout.SLOT_STRIDE)
                 file.write(old.pack())
     with buffer_on(files, directory, FakeProvider()) as buffer:
-        buffer.flush(20)
+        buffer.flush(60)
         status = buffer.status()
         at_rest(buffer)
     assert (status.accepted, status.delivered, status.lost) == (201, 201, 0)

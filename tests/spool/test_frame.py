@@ -15,6 +15,7 @@ from mbframework.errors import UnsupportedFormat
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP
 from mbframework.spool import frame
 from mbframework.spool.layout import MAX_COUNT, MAX_FRAME, MAX_MESSAGE
+from tests.examples import examples
 
 SALT = 0xA1B2C3D4
 
@@ -233,7 +234,7 @@ def test_random_bytes_are_no_frame(raw: bytes, offset: int, salt: int) -> None:
     st.lists(st.tuples(st.integers(0, 31) | st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6),
     st.none() | st.integers(0, 1 << 32),
 )
-@settings(deadline=None, max_examples=300)
+@examples(300)
 def test_hostile_frames_with_right_crcs_are_read_or_refused(
     messages: list[Row], edits: list[tuple[int, int]], length: int | None
 ) -> None:
@@ -256,7 +257,7 @@ def test_hostile_frames_with_right_crcs_are_read_or_refused(
 @given(st.binary(max_size=300), st.integers(0, 64), st.integers(0, 1 << 17), st.integers(0, 400))
 @example(b"", 16, 0, 0)
 @example(b"\xff\xff\xff\xff" * 2, 2, 1, 0)
-@settings(deadline=None, max_examples=300)
+@examples(300)
 def test_random_bodies_with_right_crcs_are_read_or_refused(
     body: bytes, flags: int, count: int, topic_length: int
 ) -> None:

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mbframework.errors import UnsupportedFormat
@@ -21,6 +21,7 @@ from mbframework.message import NO_PARTITION, NO_TIMESTAMP
 from mbframework.spool import frame, layout, segment_header
 from mbframework.spool.reader import Gap, Run, SpoolReader
 from mbframework.spool.writer import Identity, Limits, SpoolWriter
+from tests.examples import examples
 from tests.spool.segments import BOOT, BUFFER, History, harm
 
 
@@ -61,7 +62,7 @@ batches = st.lists(values, max_size=8) | st.lists(single, max_size=20)
 segment = st.tuples(batches, st.sampled_from([0, 0, 0, 1, 1000]), st.booleans())
 
 
-@settings(max_examples=600, deadline=None)
+@examples(600)
 @given(
     st.lists(segment, min_size=1, max_size=5),
     st.sampled_from(["P", "A", "N"]),
@@ -144,7 +145,7 @@ rows = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     st.lists(st.tuples(st.lists(rows, min_size=1, max_size=3), st.integers(0, 1 << 40)), min_size=1, max_size=40),
     st.sampled_from([1, 2, 7, 1000]),
@@ -222,6 +223,18 @@ def test_frames_beyond_what_the_successor_calls_the_end_are_hidden(history: Hist
     got, lost, _, _ = read_all(history.directory, 1, 0, until=4)
     assert [value for _, _, value in got] == [b"1", b"2", b"new"]
     assert lost == 0
+
+
+@pytest.mark.timeout(60)
+def test_a_frame_that_does_not_follow_the_one_in_front_is_behind_a_gap(history: History) -> None:
+    """However right its checksums are."""
+    made = history.add([[b"1"], [b"2"], [b"3"]])
+    _, second, third = made.frames
+    with open(made.path, "r+b") as file:
+        file.seek(second.offset)
+        file.write(third.raw)
+    got, lost, at, ordinal = read_all(history.directory, 1, 0, until=history.end)
+    assert ([each[0] for each in got], lost, at, ordinal) == ([1, 3], 1, 4, 3)
 
 
 def test_a_frame_being_stored_by_another_process_is_not_taken_for_damage(history: History) -> None:

@@ -10,13 +10,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mbframework_fake.provider import FakeProvider
 
 from mbframework.spool.reader import Gap, SpoolReader
 from mbframework.spool.sectors import PERSISTS_NS, TRIES, Sectors
 from tests.engine.rig import at_rest, buffer_on, events, eventually, in_state, numbers, padded
+from tests.examples import examples
 from tests.faulty_files import BadSectors
 from tests.spool.segments import History
 
@@ -60,7 +61,7 @@ def made(directory: str, chance: random.Random) -> History:
     return history
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.integers(0, 1 << 32))
 def test_what_is_given_up_is_no_more_than_what_the_device_refuses(seed: int) -> None:
     chance = random.Random(seed)
@@ -83,7 +84,7 @@ def test_what_is_given_up_is_no_more_than_what_the_device_refuses(seed: int) -> 
         shutil.rmtree(directory)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(0, 1 << 32))
 def test_nothing_is_lost_to_a_refusal_that_passes(seed: int) -> None:
     chance = random.Random(seed)
@@ -147,7 +148,7 @@ def test_the_sender_goes_on_behind_what_it_cannot_read(tmp_path: Path) -> None:
         for _ in range(ROUNDS):
             files.let_pass(1)
         buffer.write("t", padded(count, 1000))
-        buffer.flush(20)
+        buffer.flush(60)
         in_state(buffer, "live")
         arrived = numbers(provider.messages)
         status = buffer.status()

@@ -158,6 +158,14 @@ def test_fields_out_of_range_are_not_packed(change: dict[str, Any]) -> None:
         replace(FIXED, **change).pack()
 
 
+def test_a_segment_that_is_gone_hides_no_more_than_it_held() -> None:
+    """Of the one in front; nor does a successor end it in front of its own first message."""
+    front, successor = replace(FIXED, first=1, ordinal=0, previous_end=1), replace(FIXED, first=21, previous_end=20)
+    assert segment_header.end_before(front, replace(successor, ordinal=19)) == 20
+    assert segment_header.end_before(front, replace(successor, ordinal=5)) == 6
+    assert segment_header.end_before(front, replace(successor, ordinal=0, previous_end=0)) == 1
+
+
 def test_wall_clock_of_a_frame() -> None:
     header = replace(FIXED, wall_ns=1_700_000_000_000_000_000, boot_ns=50)
     assert segment_header.wall_of(header, 60) == 1_700_000_000_000_000_010

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mbframework import speedups
@@ -19,6 +19,7 @@ from mbframework.spool.layout import MAX_FRAME, U64_LIMIT
 from mbframework.spool.reader import Run, SpoolReader
 from mbframework.spool.segment_header import SegmentHeader
 from mbframework.spool.several import Several, decode_several, plain_decode_several
+from tests.examples import examples
 from tests.spool.test_singles import SALT, piece, window_of
 
 _blobs = st.none() | st.binary(max_size=40)
@@ -67,7 +68,7 @@ def one_by_one(window: bytes, offset: int, salt: int, first: int, most: int, max
         found.offset = frame.next_offset(found.offset, header.length)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(
     _frames, st.lists(piece, max_size=3), _frames, st.sampled_from(["", "", "flip", "cut", "zeros"]),
     st.sampled_from([1, 9, U64_LIMIT - 4, U64_LIMIT - 40]),
@@ -95,7 +96,7 @@ def test_it_gives_what_frame_by_frame_gives(
         assert Several(*speedups.compiled.decode_several(*where) or ()) == one_by_one(*where)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.binary(max_size=300), st.integers(0, 40).map(lambda n: 8 * n))
 def test_any_bytes_at_all(window: bytes, offset: int) -> None:
     assert decode_several(window, offset, SALT, 1, 100, 1 << 20) == Several(offset)

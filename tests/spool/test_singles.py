@@ -9,7 +9,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mbframework.errors import UnsupportedFormat
@@ -17,6 +17,7 @@ from mbframework.message import NO_PARTITION, NO_TIMESTAMP
 from mbframework.spool import frame
 from mbframework.spool.layout import FRAME_MARKER, MAX_FRAME, NONE_LENGTH, U64_LIMIT
 from mbframework.spool.singles import Singles, decode_singles
+from tests.examples import examples
 
 SALT = 0xA1B2C3D4
 
@@ -112,7 +113,7 @@ def window_of(pieces: list[tuple[str, Any]], first: int) -> bytes:
     return raw
 
 
-@settings(max_examples=800, deadline=None)
+@examples(800)
 @given(
     mostly_good,
     st.lists(piece, max_size=4),
@@ -145,7 +146,7 @@ def test_it_gives_what_frame_by_frame_gives(
     assert decode_singles(window, lead, SALT, first, *limits) == expected
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.binary(max_size=300), st.integers(0, 40).map(lambda n: 8 * n))
 def test_any_bytes_at_all(window: bytes, offset: int) -> None:
     assert decode_singles(window, offset, SALT, 1, 100, 1 << 20) == Singles(offset)

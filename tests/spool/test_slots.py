@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mbframework.files import Files
@@ -15,6 +15,7 @@ from mbframework.spool import seek
 from mbframework.spool.layout import SLOT_SIZE, SLOT_STRIDE
 from mbframework.spool.seek import SEEK_FILE_SIZE, SeekSlot
 from mbframework.spool.slots import SlotFile
+from tests.examples import examples
 from tests.faulty_files import FaultyFiles
 
 
@@ -68,7 +69,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(actions, st.integers(0, 1 << 32), st.sampled_from([1, 8, 512]))
 def test_after_a_power_loss_a_slot_as_new_as_the_last_good_sync_is_there(
     history: list[str], seed: int, grain: int

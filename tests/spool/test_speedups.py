@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mbframework import MessageBuffer, frame_draft, speedups
@@ -25,6 +25,7 @@ from mbframework.frame_draft import FrameDraft
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP
 from mbframework.spool import frame, segment_header, singles
 from mbframework.spool.layout import MAX_COUNT, MAX_FRAME, U64_LIMIT
+from tests.examples import examples
 from tests.spool.test_singles import mostly_good, piece, window_of
 
 pytestmark = pytest.mark.skipif(
@@ -43,7 +44,7 @@ items = st.lists(st.tuples(topics, blobs, blobs, blobs, timestamps, partitions),
 times = st.integers(-(1 << 63), (1 << 63) - 1)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(st.binary(max_size=700), st.integers(0, 0xFFFFFFFF), st.integers(0, 40))
 def test_crc(data: bytes, start: int, skip: int) -> None:
     assert compiled.crc32(memoryview(data)[skip:], start) == zlib.crc32(data[skip:], start)
@@ -56,14 +57,14 @@ def test_crc_of_every_short_length_and_of_much() -> None:
     assert compiled.crc32(data) == zlib.crc32(data)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(sequences, times, st.binary(max_size=70), st.tuples(blobs, blobs, blobs, timestamps, partitions))
 def test_encode_one(sequence: int, accepted: int, topic: bytes, rest: Any) -> None:
     arguments = SALT, sequence, accepted, topic, *rest
     assert compiled.encode_one(*arguments) == frame.plain_encode_one(*arguments)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(sequences, times, items, st.booleans(), st.booleans())
 def test_encode_many(sequence: int, accepted: int, messages: list[Any], one_topic: bool, absent: bool) -> None:
     names, values, keys, blocks, moments, places = (list(column) for column in zip(*messages, strict=True))
@@ -79,7 +80,7 @@ def test_encode_many(sequence: int, accepted: int, messages: list[Any], one_topi
     assert made == frame.plain_encode_many(SALT, sequence, accepted, *columns)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(sequences, times, items, st.integers(0, 3), st.sampled_from([0, 60, 300, 1 << 20]))
 def test_frames_are_cut_and_encoded_alike(
     sequence: int, accepted: int, messages: list[Any], start: int, most: int
@@ -119,7 +120,7 @@ hostile = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 @given(hostile)
 def test_decoding_hostile_bodies(content: Any) -> None:
     halves, words, rest, flags, count, topic_length = content
@@ -128,7 +129,7 @@ def test_decoding_hostile_bodies(content: Any) -> None:
     _compare_bodies(body, flags, count, topic_length)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(items, st.integers(0, 1 << 32), st.sampled_from(["", "flip", "cut", "more", "length"]))
 def test_decoding_bodies_that_are_nearly_right(messages: list[Any], seed: int, damage: str) -> None:
     raw = FrameDraft(messages, 0, 1 << 20, 1, 0)._plain_encode(SALT)
@@ -158,7 +159,7 @@ def _compare_bodies(body: bytes, flags: int, count: int, topic_length: int) -> N
     assert (None if found is None else frame.Columns(1, count, *found, 0)) == plain
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(
     mostly_good, st.lists(piece, max_size=4), st.integers(0, 1 << 32), st.booleans(),
     st.sampled_from([1, U64_LIMIT - 4]), st.sampled_from([0, 1, 3, 1000]), st.sampled_from([0, 1, 200, 1 << 30]),

@@ -8,13 +8,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mbframework.accounts import accounts_of
 from mbframework.files import Files
 from mbframework.spool import layout
 from mbframework.spool.survey import Survey, glance, survey
+from tests.examples import examples
 from tests.faulty_files import FaultyFiles
 from tests.spool.minilane import Memory, MiniLane
 from tests.spool.segments import History
@@ -26,7 +27,7 @@ def counts(known: Survey) -> tuple[object, ...]:
     return known.ordinal, known.tail_ordinal, known.spool_end, known.lost_unspooled, accounts
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.integers(0, 1 << 32))
 def test_a_glance_counts_what_a_survey_counts(seed: int) -> None:
     chance = random.Random(seed)

@@ -76,7 +76,7 @@ class Held(FaultyFiles):
     def fill(self, fd: int, start: int, end: int) -> None:
         if start == self._chunk * 256 * KiB:
             self.chosen.set()
-            assert self.go.wait(20)
+            assert self.go.wait(60)
         super().fill(fd, start, end)
 
 
@@ -87,7 +87,7 @@ def test_no_zeros_land_on_a_frame(tmp_path: Path, chunk: int, mapped: bool) -> N
     spool = spool_in(tmp_path, files, size=2 * MiB, mapped=mapped)
     filler = threading.Thread(target=spool.prepare)
     filler.start()
-    assert files.chosen.wait(20)
+    assert files.chosen.wait(60)
     prepared = spool.prepared
     assert prepared is not None
     # Below 1 MiB it is not ready: one is made in its place.
@@ -120,7 +120,7 @@ def test_a_segment_is_not_sealed_while_zeros_are_on_their_way_into_it(tmp_path: 
     spool = spool_in(tmp_path, files, size=2 * MiB)
     filler = threading.Thread(target=spool.prepare)
     filler.start()
-    assert files.chosen.wait(20)
+    assert files.chosen.wait(60)
     write(spool)
     spool.retire()
     assert spool.seal_retired() == []
@@ -138,7 +138,7 @@ def test_closing_waits_for_the_chunk_of_zeros_in_flight(tmp_path: Path) -> None:
     spool = spool_in(tmp_path, files, size=2 * MiB)
     filler = threading.Thread(target=spool.prepare)
     filler.start()
-    assert files.chosen.wait(20)
+    assert files.chosen.wait(60)
     prepared = spool.prepared
     assert prepared is not None
     closer = threading.Thread(target=spool.close)
@@ -147,8 +147,8 @@ def test_closing_waits_for_the_chunk_of_zeros_in_flight(tmp_path: Path) -> None:
         closer.join(0.001)
     assert os.fstat(prepared.fd).st_size == 2 * MiB
     files.go.set()
-    closer.join(20)
-    filler.join(20)
+    closer.join(60)
+    filler.join(60)
     assert not closer.is_alive()
     assert prepared.fd == -1
     assert os.listdir(tmp_path) == []
@@ -184,7 +184,7 @@ class Slow(FaultyFiles):
         if self.slow:
             self.slow = False
             self.begun.set()
-            assert self.go.wait(20)
+            assert self.go.wait(60)
         super().datasync(fd)
 
 
@@ -197,7 +197,7 @@ def test_a_sync_under_way_outlives_the_seal_and_the_close_of_its_segment(tmp_pat
     reached: list[tuple[int, int, int] | None] = []
     syncing = threading.Thread(target=lambda: reached.append(spool.sync_active()))
     syncing.start()
-    assert files.begun.wait(20)
+    assert files.begun.wait(60)
     tail = spool.tail()
     write(spool)
     spool.retire()
@@ -205,8 +205,8 @@ def test_a_sync_under_way_outlives_the_seal_and_the_close_of_its_segment(tmp_pat
     sealing.start()
     write(spool)
     files.go.set()
-    syncing.join(20)
-    sealing.join(20)
+    syncing.join(60)
+    sealing.join(60)
     assert reached == [(1, tail, 2)]
     assert not spool.retired
     spool.close()

@@ -206,7 +206,8 @@ class Run:
         lasted = time.time() - self._frozen_at
         self._say(f"during the freeze of {lasted:.1f} s {written:,} messages were accepted")
         if written < self._options.rate * lasted / 2:
-            self._breach(f"only {written} messages were accepted while the broker was frozen for {lasted:.1f} s")
+            (self._slow if written else self._breach)(
+                f"only {written} messages were accepted while the broker was frozen for {lasted:.1f} s")
 
     def _finish(self) -> None:
         self._say("the writer is told to deliver what waits and to close")
@@ -220,9 +221,9 @@ class Run:
         report = self._report
         report.slowest_write_ms = max(life.slowest_ns for life in self._lives) / 1e6
         if report.slowest_write_ms > SLOWEST_WRITE_S * 1000:
-            self._breach(f"a write() took {report.slowest_write_ms:.0f} ms")
+            self._slow(f"a write() took {report.slowest_write_ms:.0f} ms")
         if report.accepted < 0.95 * self._due:
-            self._breach(f"{report.accepted} messages were written; the pace asks for {self._due:.0f}")
+            self._slow(f"{report.accepted} messages were written; the pace asks for {self._due:.0f}")
 
     # ---- what became of it
 
@@ -241,7 +242,7 @@ class Run:
         spooled = survey(Files(), f"{self._directory}/{LANE}").ordinal
         report.never_on_disk = lane.accepted - spooled
         if report.never_on_disk < self._options.live_share * ledger:
-            self._breach(f"only {report.never_on_disk} of {ledger} messages were live and never on disk")
+            self._slow(f"only {report.never_on_disk} of {ledger} messages were live and never on disk")
 
     def _judge_freeze(self) -> None:
         """A send() that meets the frozen broker fails by its own time-out."""
@@ -251,7 +252,7 @@ class Run:
         later = [seconds for seconds in failed if seconds > 0]
         bound = self._options.send_timeout + SEND_GRACE_S
         if not later or min(later) > bound:
-            self._breach(f"send() did not return within {bound:g} s of the freeze: {later[:1]}")
+            self._slow(f"send() did not return within {bound:g} s of the freeze: {later[:1]}")
         else:
             self._report.send_returned_s = min(later)
 
@@ -293,6 +294,9 @@ class Run:
 
     def _say(self, text: str) -> None:
         self._print(f"{self._clock():7.1f} s  {text}")
+
+    def _slow(self, text: str) -> None:
+        (self._breach if self._options.timed else self._say)(text)
 
     def _breach(self, text: str) -> None:
         self._report.breaches.append(text)

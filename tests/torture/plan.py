@@ -19,7 +19,8 @@ UNNOTICED_S = 0.5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What a run is. Times are seconds, ``rate`` messages per second, ``live_share`` the part of all messages that
-    must never have been on disk. ``freeze`` 0: the broker is not frozen."""
+    must never have been on disk. ``freeze`` 0: the broker is not frozen. ``timed``: whether it is a breach, too, what a
+    machine that is busy is slow at."""
 
     seconds: float = 300.0
     rate: float = 3000.0
@@ -30,6 +31,7 @@ class Options:
     seed: int = 0
     send_timeout: float = 8.0
     live_share: float = 0.5
+    timed: bool = True
 
     def __post_init__(self) -> None:
         if self.freeze and self.freeze < self.send_timeout + 2:

@@ -14,13 +14,13 @@ from tests.torture.writer import identify, key_of, value_of
 
 
 def test_the_main_job_survives_kills_and_a_freeze(kafka_control: KafkaBroker, tmp_path: Path) -> None:
-    """A twelfth of the long run: too short for half of it to be live."""
+    """A twentieth of the long run, which has the times as well."""
     options = Options(
-        seconds=24, rate=3000, broker_kills=1, freeze=4, send_timeout=2, writer_kills=1, seed=8, live_share=0.1
+        seconds=16, rate=3000, broker_kills=1, freeze=4, send_timeout=2, writer_kills=1, seed=8, timed=False
     )
     report = Run(options, kafka_control, tmp_path, print).go()
     assert not report.breaches, report.line()
-    assert report.finding.unique > 50_000
+    assert report.finding.unique > 10_000
 
 
 def test_every_seed_hits_live_state_and_an_outage() -> None:

@@ -132,18 +132,18 @@ def test_a_clock_that_was_set_is_told_in_one_word() -> None:
     ("changes", "there", "panel"),
     [
         (
-            {"state": "stale", "state_reason": "no sign of life of process 7, which sends", "sender": "silent"},
+            {"state": "stale", "state_reason": "the sender (process 7) has given no sign of life", "sender": "silent"},
             ["? STALE", "silent for 12s", "pid 7"],
             "the sender is silent",
         ),
         (
-            {"state_reason": "nobody sends: process 7, which sent, has died; next: mb drain b", "sender": "killed"},
-            ["■ BUFFERING", "growing, full in 41m: nobody sends: process 7, which sent, has died; next: mb drain b"],
+            {"state_reason": "nobody sends: the sender (process 7) has died; next: mb drain b", "sender": "killed"},
+            ["■ BUFFERING", "growing, full in 41m", "nobody sends: the sender (process 7) has died; next: mb drain b"],
             "nobody sends",
         ),
         (
-            {"state_reason": "nobody sends, and this process only writes; next: mb drain b", "sender": "none"},
-            ["■ BUFFERING", "nobody sends, and this process only writes; next: mb drain b"],
+            {"state_reason": "nobody sends: this process only writes; next: mb drain b", "sender": "none"},
+            ["■ BUFFERING", "nobody sends: this process only writes; next: mb drain b"],
             "nobody sends",
         ),
     ],

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from textual.color import Color
 
 from mbframework.monitor import Event, SegmentRow, View
 from tests.tui.scripted import EVENTS, NOW, ScriptedSource, buffering, lane, live, segments, view
-from tests.tui.stage import compare, staged
+from tests.tui.stage import Stage, compare, staged
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -189,9 +189,20 @@ def test_themes_can_be_gone_through_and_every_one_draws() -> None:
                 await stage.press("t")
                 seen.add(stage.app.theme)
                 assert "▲ DRAINING" in stage.text
+                # Also where the theme leaves it to the background which colour is legible there.
+                for text, color, ground in _texts(stage):
+                    assert contrast(color, ground) >= 2.8, (stage.app.theme, text, color, ground)
             assert len(seen) == 7
 
     run(play())
+
+
+def _texts(stage: Stage) -> Iterator[tuple[str, Color, Color]]:
+    """What stands on the screen, but for lines and bars, with the colours of its letters and of what is behind them."""
+    for strip in stage.app.screen._compositor.render_strips(stage.app.size):
+        for text, style, _ in strip:
+            if style is not None and style.color and style.bgcolor and any(map(str.isalnum, text)):
+                yield text, Color.from_rich_color(style.color), Color.from_rich_color(style.bgcolor)
 
 
 def test_an_unknown_theme_is_named() -> None:
