@@ -11,7 +11,18 @@ from mbframework.monitor import LaneView, View
 from mbtui.figures import age, count, rate, share
 from mbtui.glyphs import Glyphs
 from mbtui.ink import Line, clean, crop, fit, length, opposite, wrap
-from mbtui.lane_words import clock_set, in_trouble, losses, place, problems, since, state, trouble, verdict
+from mbtui.lane_words import (
+    clock_set,
+    in_trouble,
+    losses,
+    nobody_sends,
+    place,
+    problems,
+    since,
+    state,
+    trouble,
+    verdict,
+)
 
 
 def banner(
@@ -68,7 +79,8 @@ def banner(
         if length(wrong) <= width:
             lines.append(wrong)
         else:
-            lines += [crop(tuple(start), width, glyphs.ellipsis), *wrap(text, width, 1, ink, glyphs.ellipsis)]
+            above = [crop(tuple(start), width, glyphs.ellipsis)] if start else []
+            lines += [*above, *wrap(text, width, 2 - len(above), ink, glyphs.ellipsis)]
     if told := problems(view, lane):
         lines.append(crop((("; ".join(told), "bad"),), width, glyphs.ellipsis))
     return lines
@@ -136,7 +148,8 @@ def _width(line: Line) -> int:
 def _reason(lane: LaneView) -> Line:
     reason = clean(lane.status.state_reason)
     # While it drains, or is live, the reason tells of what is over; an error that goes on has a line of its own.
-    told = lane.status.state in ("live", "draining") or (lane.status.state == "buffering" and in_trouble(lane))
+    in_line = in_trouble(lane) or nobody_sends(lane)
+    told = lane.status.state in ("live", "draining") or (lane.status.state == "buffering" and in_line)
     if not reason or told or reason in lane.verdict.text:
         return ()
     return ((f": {reason}", ""),)

@@ -127,8 +127,11 @@ def in_trouble(lane: LaneView) -> bool:
 
 
 def trouble(lane: LaneView, now: float, glyphs: Glyphs) -> Line:
-    """The last error of a provider that does not answer: when it began, how often, the next attempt, the text."""
+    """The last error of a provider that does not answer: when it began, how often, the next attempt, the text. Where
+    nobody asks it, that."""
     known = lane.status
+    if nobody_sends(lane) and known.state == "buffering":
+        return ((clean(known.state_reason), "bad" if known.sender == "killed" else "warn"),)
     if not in_trouble(lane) or not (known.last_error or known.state_reason):
         return ()
     parts = []

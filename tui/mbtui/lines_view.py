@@ -46,7 +46,14 @@ def strip_of(widget: Widget, line: Line, width: int, over: Style | None = None) 
 
 
 def _ink(widget: Widget, ink: Ink) -> Style:
-    return widget.get_component_rich_style(f"ink--{ink}", partial=True)
+    return ink_of(widget, f"ink--{ink}")
+
+
+def ink_of(widget: Widget, name: str) -> Style:
+    """The style of one of its component classes without the background. A colour that a theme gives as one that is
+    legible there, whatever the background, is found against that."""
+    partial = widget.get_component_rich_style(name, partial=True)
+    return partial + Style(color=widget.get_component_rich_style(name).color)
 
 
 class LinesView(Widget):

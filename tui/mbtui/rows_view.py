@@ -20,7 +20,7 @@ from textual.scrollbar import ScrollBarRender
 from textual.strip import Strip
 
 from mbtui.ink import Line
-from mbtui.lines_view import INK_CLASSES, INK_CSS, strip_of
+from mbtui.lines_view import INK_CLASSES, INK_CSS, ink_of, strip_of
 
 if TYPE_CHECKING:
     from mbtui.app import DashboardApp
@@ -153,7 +153,7 @@ class RowsView(ScrollView, can_focus=True):
         head = self.head()
         if head is not None:
             if y == 0:
-                return strip_of(self, head, width, self.get_component_rich_style("rows--head", partial=True))
+                return strip_of(self, head, width, ink_of(self, "rows--head"))
             y -= 1
         at = round(self.scroll_y) + y
         if at >= self.total:
