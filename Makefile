@@ -40,12 +40,12 @@ test: $(VENV)/.developed kafka check
 torture: $(VENV)/.developed kafka asan
 	@MBFRAMEWORK_TEST_MODEL=long $(BIN)/python -m pytest -q -s tests/model
 	@$(BIN)/python -m tests.model.mutants --processes 2
-	@MBFRAMEWORK_TEST_KIT=long $(BIN)/python -m pytest -q tests/conformance tests/providers/test_kafka_outage.py \
-		tests/tui/test_web.py
+	@MBFRAMEWORK_TEST_KIT=long $(BIN)/python -m pytest -q tests/conformance tests/tui/test_web.py
 	@MBFRAMEWORK_TEST_EXAMPLES=long $(BIN)/python -m pytest -q tests/spool tests/engine/test_bundle.py \
 		tests/providers/test_sqlite.py tests/test_*.py
 	@MBFRAMEWORK_TEST_PACE=promised $(BIN)/python -m pytest -q -m alone
-	@MBFRAMEWORK_TEST_PACE=promised $(BIN)/python -m pytest -q tests/providers -k conformance
+	@MBFRAMEWORK_TEST_PACE=promised MBFRAMEWORK_TEST_KIT=long $(BIN)/python -m pytest -q tests/providers \
+		-k 'conformance or outage'
 	@$(BIN)/python -m tests.torture.outage --seconds 300 --rate 3000 --broker-kills 3 --freeze 20 --writer-kills 2 \
 		--seed $(or $(SEED),1)
 	@$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)

@@ -7,7 +7,7 @@ Promises
 - Live → buffering happens under that lock in one step: the batch in flight is appended first, then what waits in
   memory, then new messages. Back again only when the spool is read to its end, checked under the same lock.
 - In the steady state ``write()`` makes no system call but a clock's: no network, no sync, no directory. The next
-  segment is prepared by the housekeeper.
+  segment is prepared by the housekeeper. Only where another thread is in the middle of a write, it waits for that one.
 - A write that interrupts a write of the same thread, or anything else that holds the lane's lock (a signal handler, a
   finaliser), is put aside, and accepted by the housekeeper's thread, which no handler interrupts.
 - Where the extension is in use (:mod:`mbframework.speedups`), it appends in the place of ``write`` and ``write_many``

@@ -51,13 +51,6 @@ class Half:
         """Whether the process that has it gives no sign of life. One that has yet to say its first word is not."""
         return self.held and not self.speaks and self.age is not None and not self.told.get("closed")
 
-    @property
-    def sending(self) -> Sending:
-        """The same in a word, of the half that sends."""
-        if self.held:
-            return "silent" if self.silent else "alive"
-        return "killed" if self.told and not self.told.get("closed") else "none"
-
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -87,6 +80,17 @@ def _half(files: Files, path: str, file: str, lock: str) -> Half:
     return Half(file, told, trouble, ago, fresh and held, held)
 
 
+def sending_of(halves: tuple[Half, Half]) -> Sending:
+    """How the half that sends is."""
+    writer, sender = halves
+    if writer.speaks and writer.told.get("sends"):
+        # One process is both.
+        return "alive"
+    if sender.held:
+        return "silent" if sender.silent else "alive"
+    return "killed" if sender.told and not sender.told.get("closed") else "none"
+
+
 def silence(halves: tuple[Half, Half]) -> float | None:
     """Seconds since the last sign of life of the process that has been silent longest, of those that have the lane;
     where none has it, since the last one of all."""
@@ -114,7 +118,7 @@ def state_of(files: Files, path: str, halves: tuple[Half, Half] | None = None) -
     pid = sender.told.get("pid")
     process = "the sender" if pid is None else f"the sender (process {pid})"
     drain = f"mb drain {shell_word(os.path.dirname(path))}"
-    match sender.sending:
+    match sending_of((writer, sender)):
         case "silent":
             return State("stale", since, f"{process} has given no sign of life")
         case "killed":

@@ -31,7 +31,7 @@ from mbframework.spool.reader import Run, SpoolReader
 from mbframework.spool.seek import SeekSlot
 from mbframework.spool.segment_header import wall_of
 from mbframework.spool.survey import Survey, glance, read_seek
-from mbframework.state import STATES, Sending, halves_of, silence, state_of
+from mbframework.state import STATES, Sending, halves_of, sending_of, silence, state_of
 
 __all__ = [
     "STATES",
@@ -182,7 +182,7 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
     halves = writer, sender = halves_of(files, path)
     if problems is not None:
         problems.extend(f"lane {name}: {half.file} cannot be read: {half.trouble}" for half in halves if half.trouble)
-    state, told = state_of(files, path, halves), sender.told
+    state, sending, told = state_of(files, path, halves), sending_of(halves), sender.told
     accounts = accounts_of(known, running=state.name != "dead")
     trouble: dict[str, Any] = told.get("trouble", {})
     failures: int = trouble.get("count", 0)
@@ -216,14 +216,14 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
         failures=failures,
         failing_since=instant_of(files, told, trouble, "began") if failures else None,
         # Who is silent, or gone, tries nothing.
-        retry_at=instant_of(files, told, trouble, "retry_at") if sender.sending == "alive" else None,
+        retry_at=instant_of(files, told, trouble, "retry_at") if sending == "alive" else None,
         seek=SeekPosition(slot.segment, slot.next, slot.offset) if slot else SeekPosition(0, 1, 0),
         provider=told.get("provider", ""),
         clean=known.clean,
         heartbeat_age_s=silence(halves),
         writer_pid=writer.told.get("pid"),
         sender_pid=told.get("pid"),
-        sender=sender.sending,
+        sender=sending,
         order_violations=told.get("order_violations", 0),
         facts={name: value for name, value in told.get("facts", {}).items() if isinstance(value, str)},
     )

@@ -19,6 +19,7 @@ from mbframework.ledger import ACCOUNTS, Ledger, runs_of
 from mbframework.spool import layout, seek
 from mbframework.spool.reader import Run
 from mbframework.spool.seek import BITMAP_BITS, SeekSlot
+from tests.examples import examples
 from tests.faulty_files import FaultyFiles, Killed
 
 SIZES = st.sampled_from([1, 2, 3, 5, 8, BITMAP_BITS - 1, BITMAP_BITS + 3])
@@ -371,7 +372,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(self.spooled) - slot.ordinal - slot.settled - pending.get("spooled", 0) >= 0
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+LedgerMachine.TestCase.settings = settings(examples(75), stateful_step_count=25)
 TestLedger = LedgerMachine.TestCase
 
 

@@ -189,8 +189,15 @@ class _Told:
         return _number(self.facts.get(name)) or 0.0
 
     def count(self, name: str, noun: str = "message") -> str:
-        number = int(self.number(name))
-        return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+        number = self.whole(name)
+        return f"{number} {noun}" if number == "1" else f"{number} {noun}s"
+
+    def whole(self, name: str) -> str:
+        """A number of things; "?" where that is none."""
+        number = self.facts.get(name, 0)
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < layout.U64_LIMIT:
+            return "?"
+        return f"{number:,}"
 
     def size(self, name: str) -> str:
         return format_size(max(0, int(self.number(name))))
@@ -267,7 +274,7 @@ def _expired(told: _Told) -> str:
 
 
 def _prune(told: _Told) -> str:
-    undelivered = f", {int(told.number('undelivered')):,} UNDELIVERED" if told.number("undelivered") else ""
+    undelivered = f", {told.whole('undelivered')} UNDELIVERED" if told.facts.get("undelivered") else ""
     return (
         f"{told.count('segments', 'segment')}, {told.size('bytes')}, {told.count('messages')}{undelivered}"
         f"{told.sequences()}{told.because()}"

@@ -283,9 +283,11 @@ class ConfluentProvider(Provider):
             trouble = f": {connection.heard.trouble}" if connection.heard.trouble else ""
             raise SendFailed(f"Kafka does not answer when asked for topic {topic!r}{trouble}", provider="confluent")
         automatic = "did not create it" if self._options.create_topics else "was not to create it (create_topics)"
+        # Positions have no messages that others would wait behind.
+        lane = "" if topic == self._options.position_topic else ", or give it a lane of its own: the others wait for it"
         raise ProviderUnusable(
             f"topic {topic!r} does not exist, and the cluster {automatic}; create it with"
-            f" kafka-topics.sh --create --topic {topic}, or give it a lane of its own, since the others wait for it",
+            f" kafka-topics.sh --create --topic {topic}{lane}",
             provider="confluent",
         )
 

@@ -6,6 +6,7 @@ and :func:`mbframework_file.line.decode` reads a line back.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ class Options:
             raise ConfigurationError(
                 f"path {self.path!r} names no file; write 'file:out.jsonl' or 'file:///folder/out.jsonl'", option="path"
             )
+        # The provider is made later, by a thread; the program may be in another directory by then.
+        object.__setattr__(self, "path", os.path.abspath(self.path))
 
 
 def _make(options: Options) -> FileProvider:

@@ -284,9 +284,11 @@ class KafkaProvider(Provider):
         if not answered:
             raise SendFailed(f"Kafka does not answer when asked for topic {topic!r}", provider="kafka")
         automatic = "did not create it" if self._options.create_topics else "was not to create it (create_topics)"
+        # Positions have no messages that others would wait behind.
+        lane = "" if topic == self._options.position_topic else ", or give it a lane of its own: the others wait for it"
         raise ProviderUnusable(
             f"topic {topic!r} does not exist, and the cluster {automatic}; create it with"
-            f" kafka-topics.sh --create --topic {topic}, or give it a lane of its own, since the others wait for it",
+            f" kafka-topics.sh --create --topic {topic}{lane}",
             provider="kafka",
         )
 

@@ -5,6 +5,7 @@ This module only declares; the provider is in :mod:`mbframework_sqlite.provider`
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +30,8 @@ class Options:
     def __post_init__(self) -> None:
         check_path(self.path)
         check_table(self.table)
+        # The provider is made later, by a thread; the program may be in another directory by then.
+        object.__setattr__(self, "path", os.path.abspath(self.path))
 
 
 def _make(options: Options) -> SQLiteProvider:

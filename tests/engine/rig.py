@@ -200,6 +200,8 @@ class Program:
             "import os, signal, sys, threading, time\n"
             "from mbframework import *\n"
             "from tests.engine.rig import FAST, SMALL\n"
+            # Where the tests run in the background it would be ignored.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         )
         self.process = subprocess.Popen(
             [sys.executable, "-c", prelude + text, *map(str, arguments)],

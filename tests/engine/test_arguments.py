@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 from mbframework_fake.provider import FakeProvider
+from mbframework_file.provider import FileProvider
+from mbframework_sqlite.provider import SQLiteProvider
 
-from mbframework import ConfigurationError, MessageBuffer, MessageError, MessageTooLarge, PluginError
+from mbframework import ConfigurationError, Context, MessageBuffer, MessageError, MessageTooLarge, PluginError
+from mbframework.plugins.source import resolve_url
 from tests.engine.rig import FAST, at_rest, in_state, numbers
 
 HUGE = 1 << 70
@@ -164,3 +167,18 @@ def test_a_wrong_timeout(tmp_path: Path, call: Callable[..., None], timeout: Any
             call(buffer, timeout)
         buffer.write("t", "still open")
         buffer.flush(60)
+
+
+@pytest.mark.parametrize("name", ["sqlite", "file"])
+def test_a_relative_path_counts_from_where_the_program_gave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The provider is made by another thread, and perhaps anew: by then the program may have changed its directory."""
+    monkeypatch.chdir(tmp_path)
+    source = resolve_url(f"{name}:out")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    provider = source.create(Context(buffer_id="0" * 32, lane="main", run=bytes(16)))
+    assert isinstance(provider, SQLiteProvider | FileProvider)
+    assert provider.path == str(tmp_path / "out")
+    assert source.display == f"{name}:out"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mbframework.spool.layout import FIRST_FRAME
+from mbframework.spool.survey import read_head
 from mbframework.status import read_lane
 from tests.model.byhand import LANE
 from tests.model.explore import Explorer
@@ -214,12 +215,29 @@ def test_what_a_dead_lane_tells_is_what_its_next_opening_finds() -> None:
 
 def test_what_is_pruned_is_pruned_and_nothing_else() -> None:
     with world(mode="always") as here:
+        here.broker.down()
+        here.send(1)
         here.write(*[LARGE] * 10)
         here.keep_house()
         here.write(*[LARGE] * 10)
+        # Who applies it after a loss of power knows as much.
+        assert here.engine.lane.head.slot.floor == here.engine.lane.spool.segments[0].first
         here.keep_house()
+        here.judge()
         assert here.by_hand is not None
-        assert here.by_hand.buffer.status().pruned
+        status = here.by_hand.buffer.status()
+        assert (status.pruned > 0, status.lost) == (True, 0)
+
+
+def test_the_last_message_of_a_recovered_segment_outlives_the_next_openings() -> None:
+    with world(mode="always") as here:
+        here.write(20, 20)
+        here.stop()
+        here.keep_house()
+        here.stop()
+        here.write(20)
+        here.judge()
+        assert len({sequence for sequence, _ in here.known.arrived}) == len(here.known.given)
 
 
 def test_a_purge_outlives_a_loss_of_power() -> None:
@@ -241,7 +259,8 @@ def test_messages_whose_segment_is_zeros_are_lost_and_the_next_ones_are_not(*, d
             here.send(3)
         else:
             here.keep_house()
-        here.replaced(None)
+        # After another boot nothing but these tells.
+        here.replaced("everything")
         for name in here.disk.list(LANE):
             if name.endswith((".seg", ".prep")):
                 fd = here.disk.open(f"{LANE}/{name}")
@@ -259,21 +278,22 @@ def test_what_a_floor_hides_goes_only_when_the_floor_is_on_the_device() -> None:
     """Killed while the floor was on its way there, opened, and the power goes."""
     here = World.begin(1, mode="always")
     here.open()
-    here.write(*[LARGE] * 10)
+    here.broker.down()
+    here.send(1)
+    here.write(*[LARGE] * 14)
     here.sync()
-    here.write(*[LARGE] * 8)
-    explorer = Explorer(mixtures=range(0), patterns=("nothing", "names"), kills=False)
+    killed: list[World] = []
 
-    def killed(call: str) -> None:
-        if call == "datasync":
-            after = here.after(None)
-            after.known.exact = False
-            explorer.run(after, World.open)
+    def look(call: str) -> None:
+        top, before = read_head(here.disk, LANE), read_head(here.disk.without_power("nothing"), LANE)
+        if top is not None and before is not None and top.floor > before.floor:
+            killed.append(here.after(None))
 
-    here.disk.watch = killed
-    here.write(*[LARGE] * 6)
-    here.keep_house()
+    here.disk.watch = look
+    here.write(*[LARGE] * 3)
     here.disk.watch = lambda call: None
-    here.close()
     here.end()
-    assert explorer.points
+    assert killed
+    explorer = Explorer(mixtures=range(0), patterns=("names",), kills=False)
+    for each in killed:
+        explorer.run(each, World.open)

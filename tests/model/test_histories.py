@@ -158,7 +158,7 @@ class Histories(RuleBasedStateMachine):
 @pytest.mark.timeout(7200 if LONG else 120)
 def test_any_history_keeps_the_promises() -> None:
     profile = settings(
-        max_examples=20_000 if LONG else 60,
+        max_examples=20_000 if LONG else 30,
         stateful_step_count=40 if LONG else 20,
         deadline=None,
         derandomize=not LONG,

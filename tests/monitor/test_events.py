@@ -71,6 +71,11 @@ def test_every_kind_has_words_of_its_own(kind: str) -> None:
         ),
         ("prune", {"segments": 2, "messages": 1}, "info", "2 segments, 0B, 1 message"),
         (
+            "prune", {"segments": -2, "messages": "x", "undelivered": 1e300, "bytes": -5}, "info",
+            "? segments, 0B, ? messages, ? UNDELIVERED",
+        ),
+        ("lost", {"messages": -7, "first": 10**30, "last": -1}, "error", "? messages LOST"),
+        (
             "failure",
             {"reason": "refused\x1b[31m\n[b]", "uncertain": True, "retry_wait_s": 1.5},
             "warning",

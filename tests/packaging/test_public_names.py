@@ -44,7 +44,7 @@ def test_errors_form_the_tree_that_is_drawn() -> None:
     """The drawing at the top of errors.py names each class once, under its base."""
     drawn: dict[str, str] = {}
     path: list[str] = []
-    for line in inspect.getdoc(errors).partition("::\n")[2].splitlines():
+    for line in (inspect.getdoc(errors) or "").partition("::\n")[2].splitlines():
         words = line.replace("│", " ").replace("├──", "   ").replace("└──", "   ").split()
         if not words or words[0] not in ERRORS:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,14 +14,15 @@ from tests.providers.batches import context
 from tests.providers.kafka_contract import LinedBroker
 from tests.providers.made import New, create
 
-
+LONG = os.environ.get("MBFRAMEWORK_TEST_KIT") == "long"
 #: The one rule that waits until a provider gives up; every other one must hold before.
 _GIVES_UP = "test_a_frozen_destination_loses_nothing"
 
 
 @pytest.fixture(autouse=True)
 def unhurried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the contract gives a provider so many seconds for is ``promised`` within them."""
+    """What the contract gives a provider so many seconds for is ``promised`` within them; and two kills are enough,
+    but with ``MBFRAMEWORK_TEST_KIT=long``."""
     rule = request.instance
     if not isinstance(rule, ProviderContract):
         return
@@ -30,6 +32,8 @@ def unhurried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         seconds = getattr(rule, name)
         monkeypatch.setattr(rule, name, max(seconds, promised(seconds)))
     monkeypatch.setattr(lifecycle, "_SLACK_S", promised(lifecycle._SLACK_S))
+    if not LONG:
+        monkeypatch.setattr(rule, "kills", min(rule.kills, 2))
     if hasattr(rule, "patience") and request.node.originalname != _GIVES_UP:
         monkeypatch.setattr(rule, "patience", "60s")
 
@@ -58,5 +62,4 @@ def kafka_on_a_line() -> Iterator[LinedBroker]:
     if not broker.controllable:
         pytest.skip("this test needs a broker of its own; unset MBFRAMEWORK_TEST_KAFKA")
     with broker:
-        broker.create_topic("mbframework-positions")
         yield broker

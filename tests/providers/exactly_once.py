@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from mbframework.testing.server import Server
 from tests.providers.batches import ROOT
 
 TOPIC = "orders"
+#: With ``MBFRAMEWORK_TEST_KIT=long`` as many processes are killed as a test says, else half of them.
+LONG = os.environ.get("MBFRAMEWORK_TEST_KIT") == "long"
 _FAST = {"retry_wait": 0.05, "retry_wait_max": 0.2, "catch_up": "full"}
 
 #: Delivers a directory's backlog, and is killed between the destination's commit and the seek's store.
@@ -85,7 +88,7 @@ def kills_between_commit_and_seek(directory: Path, url: str, kills: int) -> int:
         for first in range(0, count, 1000):
             buffer.write_many(TOPIC, [b"%08d" % n for n in range(first, first + 1000)])
     chance = random.Random(7)
-    for _ in range(kills):
+    for _ in range(kills if LONG else (kills + 1) // 2):
         command = [sys.executable, "-c", _KILLED, str(directory), url, str(chance.randint(1, 4))]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == -signal.SIGKILL, done.stderr
@@ -98,7 +101,7 @@ def kills_of_writers(directory: Path, url: str, kills: int, between: Callable[[]
     chance = random.Random(11)
     begin = 0
     accepted: list[int] = []
-    for _ in range(kills):
+    for _ in range(kills if LONG else (kills + 1) // 2):
         command = [sys.executable, "-c", _WRITER, str(directory), url, str(begin)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None

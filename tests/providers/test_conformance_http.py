@@ -45,7 +45,9 @@ class TestHttp(ProviderContract):
         return f"http://kit:{_PASSWORD}@127.0.0.1:{self.server.port}{self.path}?mb.timeout={self.patience}{self.query}"
 
     def unusable_url(self) -> str:
-        return f"http://kit:something-else@127.0.0.1:{self.server.port}{self.path}?mb.timeout={self.patience}{self.query}"
+        return (
+            f"http://kit:something-else@127.0.0.1:{self.server.port}{self.path}?mb.timeout={self.patience}{self.query}"
+        )
 
     def arrived(self) -> list[Arrived]:
         return [

@@ -207,7 +207,8 @@ class Run:
         self._say(f"during the freeze of {lasted:.1f} s {written:,} messages were accepted")
         if written < self._options.rate * lasted / 2:
             (self._slow if written else self._breach)(
-                f"only {written} messages were accepted while the broker was frozen for {lasted:.1f} s")
+                f"only {written} messages were accepted while the broker was frozen for {lasted:.1f} s"
+            )
 
     def _finish(self) -> None:
         self._say("the writer is told to deliver what waits and to close")

@@ -252,7 +252,7 @@ def test_a_delay_slows_the_output() -> None:
         await _seen(pilot, lambda: simulation.picture.out_rate > 800)
         delay = pilot.app.query_one("#delay", Slider)
         delay.position = DELAY_MS.position(500)
-        await _seen(pilot, lambda: simulation.picture.status.state == "buffering")
+        await _seen(pilot, lambda: simulation.picture.status.state in ("buffering", "draining"))
         await _seen(pilot, lambda: simulation.picture.out_rate < 400 < simulation.picture.in_rate)
 
     _on_screen(play)

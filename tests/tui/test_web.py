@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -109,11 +109,24 @@ def _session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
 
 
-async def _tab(session: aiohttp.ClientSession, served: Served) -> aiohttp.ClientWebSocketResponse:
-    """A websocket as the page opens it, once the dashboard draws."""
-    websocket = await session.ws_connect(f"ws://{served.place}/ws?width=100&height=30", headers={"Origin": served.root})
-    await _drawn(websocket)
-    return websocket
+@contextlib.asynccontextmanager
+async def _tab(session: aiohttp.ClientSession, served: Served) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A websocket as the page opens it, once the dashboard draws; it is read on, as the server's pings are answered
+    by who reads."""
+    place, headers = f"ws://{served.place}/ws?width=100&height=30", {"Origin": served.root}
+    async with session.ws_connect(place, headers=headers) as websocket:
+        await _drawn(websocket)
+        reading = asyncio.create_task(_read(websocket))
+        try:
+            yield websocket
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+
+
+async def _read(websocket: aiohttp.ClientWebSocketResponse) -> None:
+    async for _ in websocket:
+        pass
 
 
 async def _drawn(websocket: aiohttp.ClientWebSocketResponse) -> None:
@@ -270,7 +283,7 @@ def test_it_reads_only_unless_told(serve: Serve, arguments: tuple[str, ...], tol
     async def look() -> None:
         async with _session() as session:
             await _enter(session, served)
-            async with await _tab(session, served):
+            async with _tab(session, served):
                 (child,) = served.children()
                 assert ("--write" in _arguments(child)) is told
 
@@ -290,9 +303,9 @@ def test_nonsense_from_the_browser_ends_that_tab_at_most(serve: Serve) -> None:
         async with _session() as session:
             await _enter(session, served)
             for sent in NONSENSE:
-                async with await _tab(session, served) as websocket:
+                async with _tab(session, served) as websocket:
                     await websocket.send_str(sent)
-            async with await _tab(session, served):
+            async with _tab(session, served):
                 pass
 
     asyncio.run(send())
@@ -310,7 +323,7 @@ def test_no_process_outlives_the_server(
     async def connected() -> None:
         async with _session() as session:
             await _enter(session, served)
-            async with await _tab(session, served), await _tab(session, served):
+            async with _tab(session, served), _tab(session, served):
                 children = served.children()
                 assert len(children) == 2
                 begun = time.monotonic()
@@ -332,9 +345,9 @@ def test_a_tab_that_is_closed_ends_its_process_alone(serve: Serve) -> None:
     async def connected() -> None:
         async with _session() as session:
             await _enter(session, served)
-            async with await _tab(session, served):
+            async with _tab(session, served):
                 (stays,) = served.children()
-                async with await _tab(session, served):
+                async with _tab(session, served):
                     (goes,) = set(served.children()) - {stays}
                 await asyncio.to_thread(_until, lambda: served.children() == [stays], f"{goes} is left")
 

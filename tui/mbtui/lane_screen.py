@@ -15,7 +15,7 @@ from mbframework.monitor import LaneView, View
 from mbtui.figures import age, count
 from mbtui.glyphs import Glyphs
 from mbtui.ink import Line, clean, crop
-from mbtui.lane_words import letters, loss, place, state, verdict
+from mbtui.lane_words import letters, loss, nobody_sends, place, state, verdict
 from mbtui.rows_view import RowsView
 
 Place = tuple[View, LaneView | None]
@@ -43,6 +43,7 @@ def lane_line(view: View, lane: LaneView | None, glyphs: Glyphs, *, width: int, 
         *(((f"{oldest:<15} ", ""),) if roomy else ()),
         (f"{loss(lane)[0][0]:<14}", loss(lane)[0][1]),
         *(((f"{count(letters(lane))} dead  ", "warn"),) if letters(lane) else ()),
+        *((("nobody sends  ", "bad"),) if nobody_sends(lane) else ()),
         *verdict(lane),
     )
     return crop(line, width, glyphs.ellipsis)
