@@ -5,7 +5,7 @@
 #   make test    all checks and all tests, with a real Kafka where java and mvn are there
 #   make torture traffic while Kafka and the writer are killed, the model, the fuzzer (docs/testing.md); SEED=N, INPUTS=N
 #   make asan    the tests of the spool with the extension under AddressSanitizer and UBSan; make torture does it too
-#   make bench   all figures, in about 25 minutes on a quiet machine, and what docs and README show of them;
+#   make bench   all figures, in about half an hour on a quiet machine, and what docs and README show of them;
 #                BENCH="NAME…" only those, the others stay as they were in build/bench
 #   make screenshots  the pictures of mbtui that the docs show; NAMES="dashboard-light segment" others
 #   make check   lint, format, types, direction of imports, docs

@@ -28,4 +28,4 @@ def simulate(ctx: click.Context, arguments: tuple[str, ...]) -> None:
         raise Failure(
             f"the simulator needs {' and '.join(missing)}, not installed here; run: pip install 'mbframework[tui]'"
         )
-    ctx.exit(import_module("mbtui.simulator").main(arguments))
+    ctx.exit(import_module("mbtui.simulator").main(arguments, name="mb simulate"))

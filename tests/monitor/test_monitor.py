@@ -30,6 +30,12 @@ from tests.monitor.lanes import make_lane, move_seek
 QUICK = "FAST | dict(status_interval=0.1)"
 
 
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is at reading, each look is a new one."""
+    monkeypatch.setattr("mbframework.monitor.lane._LONG_NS", 1 << 62)
+
+
 @contextmanager
 def watched(path: Path, files: Files | None = None) -> Iterator[Monitor]:
     monitor = Monitor(path, files)

@@ -237,6 +237,13 @@ def test_a_frame_that_does_not_follow_the_one_in_front_is_behind_a_gap(history: 
     assert ([each[0] for each in got], lost, at, ordinal) == ([1, 3], 1, 4, 3)
 
 
+def test_messages_that_only_the_ordinals_know_of_are_lost(history: History) -> None:
+    history.add([[b"1", b"2"]])
+    history.add([[b"3"]])
+    got, lost, at, ordinal = read_all(history.directory, 3, 0, until=history.end)
+    assert (got, lost, at, ordinal) == ([(3, 2, b"3")], 2, 4, 3)
+
+
 def test_a_frame_being_stored_by_another_process_is_not_taken_for_damage(history: History) -> None:
     """The writer's live page counts messages that linger in memory: ``until`` may lie beyond what is stored."""
     made = history.add([[b"1"], [b"2" * 100]], state="A")

@@ -25,9 +25,12 @@ from mbtui.terminal import measure_it
 FIRST_PACE = 500.0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the simulator; the exit status: 0 it was quit, 2 it cannot begin, 128 + n ended by signal n."""
-    given = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, name: str = "mbtui --simulate") -> int:
+    """Run the simulator; the exit status: 0 it was quit, 2 it cannot begin, 128 + n ended by signal n.
+
+    ``name``: of the command, for its help.
+    """
+    given = _parser(name).parse_args(arguments)
     if find_spec("textual") is None:
         narrate("the simulator needs textual, which is not installed here; run: pip install 'mbframework[tui]'")
         return 2
@@ -69,9 +72,9 @@ def _has_screen() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="mbtui --simulate",
+        prog=name,
         description="Watch a real buffer in a temporary directory while you make its provider slow, unreachable or "
         "failing. Everything that is made is removed at the end.",
     )

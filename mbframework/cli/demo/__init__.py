@@ -81,7 +81,7 @@ def _print(verdict: Verdict, place: str) -> None:
         bad = count and label in ("repeated", "lost", "out of order")
         click.echo(f"  {label:14}{click.style(f'{count:>9,}', fg='red' if bad else None, bold=True)}   {note}".rstrip())
     click.echo(
-        f"\nwrite() took {verdict.median_write_us:.0f} µs (median), {verdict.slowest_write_ms:.1f} ms at most, "
+        f"\nwrite() took {verdict.median_write_us:.1f} µs (median), {verdict.slowest_write_ms:.1f} ms at most, "
         "the outage included."
     )
     if verdict.unacknowledged:

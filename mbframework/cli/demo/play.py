@@ -180,7 +180,7 @@ class Play:
     def _read_ledger(self) -> list[Note]:
         # A line that a kill has cut off was not acknowledged.
         lines = [line.split() for line in self._ledger.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        return [Note(message, int(took)) for message, took in lines]
+        return [Note(message, float(took)) for message, took in lines]
 
     # ---- what the directory tells
 

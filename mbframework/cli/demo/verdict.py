@@ -17,7 +17,7 @@ class Note(NamedTuple):
     """A line of the writer's ledger: this message was accepted, and ``write()`` took so many microseconds."""
 
     message: str
-    microseconds: int
+    microseconds: float
 
 
 @dataclass(slots=True)

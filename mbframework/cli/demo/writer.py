@@ -80,8 +80,8 @@ def main() -> None:
                     message = b"%d.%d" % (part.run, number)
                     before = time.perf_counter_ns()
                     buffer.write(part.topic, message, partition=part.partition)
-                    took = (time.perf_counter_ns() - before) // 1000
-                    os.write(ledger, b"%s %d\n" % (message, took))
+                    took = (time.perf_counter_ns() - before) / 1000
+                    os.write(ledger, b"%s %.1f\n" % (message, took))
                     number += 1
         os.close(ledger)
 
