@@ -160,6 +160,11 @@ def _instant(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LAST
 
 
+def _interval(value: object) -> bool:
+    """Seconds; a silence is told within a day."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 86_400
+
+
 #: Those that the files have in common with what they tell of, a table in front of what is in it.
 _FIELDS: Mapping[str, Callable[[object], bool]] = {
     "pid": _process,
@@ -167,6 +172,7 @@ _FIELDS: Mapping[str, Callable[[object], bool]] = {
     "boot_id": _text,
     "heartbeat_boot_ns": _boot,
     "heartbeat": _instant,
+    "interval": _interval,
     "lane": _text,
     "state": _text,
     "reason": _text,

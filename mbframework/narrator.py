@@ -155,7 +155,7 @@ class Narrator:
         engine = self._engine
         lane, budget = engine.lane, engine.budget
         counters = lane.spool.counters
-        return heartbeat_section(engine.files, engine.name, self.state()[0]) | {
+        return heartbeat_section(engine.files, engine.name, self.state()[0], engine.config.status_interval) | {
             "buffer": {"id": engine.directory.buffer_id.hex(), "created": engine.directory.created},
             "mode": lane.mode,
             "sends": lane.sends,
@@ -187,7 +187,7 @@ class Narrator:
     def sender_section(self) -> dict[str, Any]:
         """The content of the sender's status file."""
         engine = self._engine
-        common = heartbeat_section(engine.files, engine.name, self.state()[0])
+        common = heartbeat_section(engine.files, engine.name, self.state()[0], engine.config.status_interval)
         if engine.sender is None or engine.outlet is None:
             return common
         return common | sending_section(engine.sender, engine.outlet, engine.hub)
@@ -201,8 +201,8 @@ def sent(sender: Sender, ledger: Ledger) -> Sent:
         return Sent(slot.delivered, sender.traffic.bytes, discarded)
 
 
-def heartbeat_section(files: Files, lane: str, state: str) -> dict[str, Any]:
-    """What every status file begins with."""
+def heartbeat_section(files: Files, lane: str, state: str, interval: float) -> dict[str, Any]:
+    """What every status file begins with; it is written anew each ``interval`` seconds."""
     return {
         "schema": 1,
         "pid": os.getpid(),
@@ -210,6 +210,7 @@ def heartbeat_section(files: Files, lane: str, state: str) -> dict[str, Any]:
         "boot_id": files.boot_id().hex(),
         "heartbeat_boot_ns": files.boot_ns(),
         "heartbeat": files.wall_ns() / 1e9,
+        "interval": interval,
         "lane": lane,
         "state": state,
     }

@@ -366,6 +366,10 @@ class Sender:
             self._block(*hindrance)
             return
         left = flight.open
+        arrived = [index for index in indices if flight.marks[index] == "delivered"]
+        if arrived:
+            self.traffic.bytes += flight.batch(arrived).size_in_bytes()
+            self.traffic.last_delivered = self.files.boot_ns()
         if left and self._set_aside(flight, indices, epoch):
             return
         nothing_failed = error.undelivered is not None and not error.undelivered

@@ -534,5 +534,5 @@ class DrainedLane:
 
     def _section(self) -> dict[str, Any]:
         state, reason = self.state()
-        common = heartbeat_section(self._files, self.name, state)
+        common = heartbeat_section(self._files, self.name, state, self._config.status_interval)
         return common | {"reason": reason} | sending_section(self.sender, self.outlet, self._hub)

@@ -3,7 +3,7 @@
 Promises
 --------
 - The two halves of a lane, who writes and who sends, are judged each by itself: by the age of what it said last, and by
-  its lock. What a process said counts while it lives, and for ``STALE_AFTER`` seconds.
+  its lock. What a process said counts while it lives, and for so many seconds as :func:`patience` says.
 - A lock is asked for only where what was said does not tell that its holder lives.
 
 Any thread; any process that may read the directory.
@@ -12,6 +12,7 @@ Any thread; any process that may read the directory.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from mbframework.narration import age, clock_jump, instant_of
 from mbframework.printable import shell_word
 from mbframework.spool import layout
 
-#: Seconds without a heartbeat after which what a process last said is stale.
+#: Seconds without a heartbeat after which what a process last said is stale, where it does not write more seldom.
 STALE_AFTER = 3.0
 #: Those that a process tells of itself.
 TOLD_STATES = ("live", "buffering", "draining", "paused", "blocked", "disk-error")
@@ -63,6 +64,12 @@ class State:
     clock_jump_s: float = 0.0
 
 
+def patience(told: Mapping[str, Any]) -> float:
+    """Seconds without a heartbeat after which what a process said last is stale."""
+    interval = told.get("interval", 0.0)
+    return max(STALE_AFTER, 3.0 * interval) if isinstance(interval, int | float) else STALE_AFTER
+
+
 def halves_of(files: Files, path: str) -> tuple[Half, Half]:
     """Who writes to a lane, and who sends it. ``path``: the lane's directory."""
     return (
@@ -74,7 +81,7 @@ def halves_of(files: Files, path: str) -> tuple[Half, Half]:
 def _half(files: Files, path: str, file: str, lock: str) -> Half:
     told, trouble = narration.read(files, os.path.join(path, file))
     ago, pid = age(files, told), told.get("pid")
-    fresh = ago is not None and ago <= STALE_AFTER and not told.get("closed")
+    fresh = ago is not None and ago <= patience(told) and not told.get("closed")
     # A process of another container cannot be seen, but its lock can.
     held = (fresh and pid is not None and files.process_exists(pid)) or is_held(files, os.path.join(path, lock))
     return Half(file, told, trouble, ago, fresh and held, held)

@@ -29,7 +29,7 @@ from mbframework.monitor.segments import SegmentFiles
 from mbframework.monitor.verdict import Circumstances, judge
 from mbframework.monitor.view import LaneView, Rates, Verdict
 from mbframework.spool import head, layout, seek
-from mbframework.state import SENDING_STATES, STALE_AFTER, STATES, Sending
+from mbframework.state import SENDING_STATES, STATES, Sending, patience
 from mbframework.status import LaneStatus, read_lane, read_narration
 
 #: Seconds over which the rates that are shown, and those that are judged, are taken.
@@ -133,7 +133,7 @@ class LaneWatch:
         for told in (writer, sender):
             pid, beat = told.get("pid"), told.get("heartbeat_boot_ns")
             alive = isinstance(pid, int) and 0 < pid < 1 << 31 and files.process_exists(pid)
-            silent = not isinstance(beat, int) or now.boot_ns - beat > STALE_AFTER * SECOND
+            silent = not isinstance(beat, int) or now.boot_ns - beat > patience(told) * SECOND
             tellers.append((alive, silent, repr(told)))
         changed = files.stat(self._path).st_mtime_ns
         # A name may change twice in what a directory's clock takes for one instant.
@@ -201,7 +201,7 @@ class LaneWatch:
             return status
         age = (now.boot_ns - self._beat_at) / SECOND
         told = foreign[0].get("state")
-        if age > STALE_AFTER or told not in STATES:
+        if age > patience(foreign[0]) or told not in STATES:
             return replace(status, state="stale", heartbeat_age_s=age)
         # The lock of a process on another machine need not be visible.
         sending: Sending = "alive" if sender in foreign else status.sender

@@ -197,7 +197,7 @@ def test_a_waiting_write_is_told_of_the_closing(tmp_path: Path) -> None:
     writer.start()
     with pytest.raises(Undelivered) as caught:
         buffer.close(0.1)
-    writer.join(5)
+    writer.join(60)
     assert [str(error) for error in errors] == ["the buffer is closed; open it anew to write"]
     assert numbers(caught.value.messages) == [0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from mbframework import (
 from mbframework.files import Files
 from mbframework.message import unpack_headers
 from mbframework.sender import sound
+from mbframework.spool.layout import SENDER_STATUS_FILE
 from mbframework.spool.reader import Run, SpoolReader
 from tests.engine.rig import FAST, at_rest, eventually, in_state, numbers, sampled
 
@@ -211,6 +213,10 @@ def test_a_suffix_within_each_key_is_order_and_anything_else_is_counted(tmp_path
         assert buffer.status().order_violations == 2
         assert at_rest(buffer)["delivered"] == 8
         eventually(lambda: _narrated(buffer) == 2, "the directory's count")
+        # What arrives with a batch that failed in part has gone out as well.
+        size = sum(len(f"t{number % 2}{number}") for number in range(8))
+        status = tmp_path / "b" / "main" / SENDER_STATUS_FILE
+        eventually(lambda: json.loads(status.read_text())["traffic"]["bytes"] == size, "all bytes")
 
 
 def _narrated(buffer: MessageBuffer) -> int:

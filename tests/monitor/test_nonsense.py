@@ -89,6 +89,20 @@ def test_what_was_told_of_the_future_counts_for_nothing() -> None:
         assert field not in (told[section] if section else told)
 
 
+def test_who_writes_seldom_is_stale_later(tmp_path: Path) -> None:
+    with MessageBuffer(tmp_path / "b", status_interval=20.0):
+        [lane] = read_status(tmp_path / "b").lanes
+        path = tmp_path / "b" / "main" / "status.writer.json"
+        told = json.loads(path.read_text())
+        for ago, state in ((0, lane.state), (50, lane.state), (70, "stale")):
+            late = {"heartbeat_boot_ns": Files().boot_ns() - ago * 10**9}
+            path.write_text(json.dumps(told | late))
+            [seen] = read_status(tmp_path / "b").lanes
+            assert (ago, seen.state) == (ago, state)
+        path.write_text(json.dumps(told | late | {"interval": 1.0}))
+        assert read_status(tmp_path / "b").lanes[0].state == "stale"
+
+
 def test_it_is_said_and_passes(tmp_path: Path) -> None:
     with MessageBuffer(tmp_path / "b") as buffer:
         buffer.write("t", "1")
