@@ -105,8 +105,8 @@ class Housekeeper:
         if self._lane.disk_error and not self._do(self._probe):
             return
         chores = (
-            self._lane.watch, self._grant, self._finish_recovered, self._retire_old, self._seal, self._remove_delivered,
-            self._give, self._prepare, self._tell_late, self._sync,
+            self._lane.watch, self._name_flight, self._grant, self._finish_recovered, self._retire_old, self._seal,
+            self._remove_delivered, self._give, self._prepare, self._tell_late, self._sync,
         )  # fmt: skip
         well = [self._do(chore) for chore in chores]
         if all(well):
@@ -130,6 +130,10 @@ class Housekeeper:
 
     def _probe(self) -> None:
         self._lane.publish_head(sync=True)
+
+    def _name_flight(self) -> None:
+        if self._ledger is not None:
+            self._ledger.name_flight()
 
     def _grant(self) -> None:
         self._lane.grant(recovery.GRANT)

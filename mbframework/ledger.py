@@ -77,6 +77,10 @@ class Ledger:
     _held: int = 0
     #: Whether what is open of the flight may have arrived: while it is sent, and after an answer that cannot tell.
     in_doubt: bool = True
+    #: Whether the provider keeps its position: what is in doubt is not counted out before it has been asked.
+    asks: bool = False
+    #: Whether the seek names the end of the flight.
+    _named: bool = True
     #: The device had no room for what the seek says now.
     _unstored: bool = False
     #: Messages settled since opening; for rates.
@@ -145,10 +149,17 @@ class Ledger:
             flight.mark(known, "counted")
         self.slot.batch_end = flight.end
         self.flight = flight
-        if not flight.in_memory:
-            # A floor takes nothing of what the provider has in hand: who reads the seek must know what that is.
-            self._publish()
+        self._named = False
+        self.name_flight()
         return True
+
+    def name_flight(self) -> None:
+        """A floor takes nothing of what the provider has in hand: who reads the seek must know what that is, once it is
+        on disk. Any thread."""
+        with self.lock:
+            if self.flight is not None and not self.flight.in_memory and not self._named:
+                self._publish()
+                self._named = True
 
     def progress(self, flight: Flight) -> None:
         """Count what is settled of a flight that goes on; only one that is on disk. ``lock`` is held."""
@@ -212,6 +223,10 @@ class Ledger:
             self.reasons.clear()
             self._apply_floors()
             self._publish()
+
+    def overtaken(self, flight: Flight) -> bool:
+        """Whether a floor wants messages of a flight. ``lock`` is held."""
+        return any(floor.sequence > flight.first for floor in self._floors)
 
     def below_floor(self, flight: Flight) -> None:
         """Settle those messages of a failed flight that a floor has overtaken. ``lock`` is held."""
@@ -308,7 +323,10 @@ class Ledger:
         flight = self.flight
         if flight is None or flight.in_memory:
             return
-        self.below_floor(flight)
+        if self.in_doubt and self.asks:
+            self._held = self.slot.batch_end
+        else:
+            self.below_floor(flight)
         if flight.open:
             self.progress(flight)
             self.abandon(flight)
@@ -323,8 +341,6 @@ class Ledger:
         if any(floor.account == "purged" for floor in self._floors):
             self._held = 0
             self._apply_floors()
-        else:
-            self._floors.clear()
 
     def _apply_floors(self) -> None:
         if self.waiting:

@@ -110,11 +110,38 @@ class Outlet:
             flight = self.ledger.flight or self._read(count) or self._from_memory(count, may_go_live)
             if flight is None:
                 return None
-            self._expire(flight)
+            if not self._asks_for_doubt:
+                self._expire(flight)
             if flight.open:
                 self.ledger.in_doubt = True
                 return flight
             self._land(flight)
+
+    @property
+    def _asks_for_doubt(self) -> bool:
+        """Whether the flight may have arrived, and the provider will tell."""
+        return self._uncertain and self.ledger.asks
+
+    def in_question(self) -> bool:
+        """Whether age or a floor wants messages of the flight that may have arrived: the provider has to be asked."""
+        if not self._asks_for_doubt:
+            return False
+        with self.ledger.lock:
+            flight = self.ledger.flight
+            if flight is None or self.ledger.overtaken(flight):
+                return flight is not None
+        return any(not flight.marks[index] for index in self._expired(flight))
+
+    def told(self, sequence: int) -> None:
+        """The provider was asked, and holds everything below ``sequence`` and nothing else of the flight."""
+        with self.ledger.lock:
+            flight = self.ledger.flight
+            if flight is None or not self._uncertain:
+                return
+            self._uncertain = self.ledger.in_doubt = False
+            flight.mark(range(min(len(flight.marks), max(0, sequence - flight.first))), "delivered")
+            self.ledger.below_floor(flight)
+            self._settle(flight)
 
     def delivered(self, flight: Flight, indices: Sequence[int], epoch: int) -> None:
         """The provider has acknowledged these. Raises Retired."""
@@ -150,7 +177,8 @@ class Outlet:
             flight.mark(arrived, "delivered")
             if hindrance is not None:
                 flight.note_overtaken(rejected, arrived)
-            self.ledger.below_floor(flight)
+            if not self._asks_for_doubt:
+                self.ledger.below_floor(flight)
             self._settle(flight)
         self._tell_overtaken(flight, arrived)
         return hindrance
@@ -453,10 +481,11 @@ class Outlet:
             row = 0
         return row, worst
 
-    def _expire(self, flight: Flight) -> None:
+    def _expired(self, flight: Flight) -> list[int]:
+        """The indices of what is too old."""
         limit = self._config.expire_after
         if limit is None or not self._clock_is_steady():
-            return
+            return []
         start = 0
         expired: list[int] = []
         header, horizon = None, 0
@@ -467,7 +496,11 @@ class Outlet:
             if each.accepted < horizon:
                 expired.extend(range(start, start + each.count))
             start += each.count
-        if not expired:
+        return expired
+
+    def _expire(self, flight: Flight) -> None:
+        limit, expired = self._config.expire_after, self._expired(flight)
+        if limit is None or not expired:
             return
         with self.ledger.lock:
             number = flight.mark(expired, "expired")

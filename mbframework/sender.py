@@ -201,6 +201,9 @@ class Sender:
             self.outlet.blocked = self.barred
             self._sleep(1.0)
             return
+        if self._opened and self.outlet.in_question():
+            # A provider is asked when it is opened.
+            self._close_provider(1.0)
         if not self._opened:
             if not self._open(epoch):
                 # Age does not wait for a provider that cannot be reached; one that can be is asked first what it has.
@@ -229,7 +232,8 @@ class Sender:
             with self._call():
                 if self.provider is None:
                     self.provider = self.source.create(self.context)
-                    if keeps_no_position(self.provider):
+                    self.outlet.ledger.asks = not keeps_no_position(self.provider)
+                    if not self.outlet.ledger.asks:
                         # Neither age nor a limit has to wait until it can be reached.
                         self.outlet.ledger.release()
                 self._connected = True
@@ -289,6 +293,7 @@ class Sender:
             self.bind(fingerprint)
         if position is None:
             self.outlet.ledger.release()
+            self.outlet.told(0)
             return True
         if not self.known_run(position.run):
             self._block(
@@ -297,6 +302,7 @@ class Sender:
             )
             return False
         self.outlet.ledger.release(position.sequence)
+        self.outlet.told(position.sequence)
         with self.outlet.ledger.lock:
             behind = position.sequence > self.outlet.ledger.next
         if behind:
@@ -448,6 +454,7 @@ class Sender:
                     lane.leave_live_if_possible(why)
                     # What was settled of a batch in memory counts from now on like that of one on disk.
                     try:
+                        self.outlet.ledger.name_flight()
                         self.outlet.note_progress()
                     except OSError as error:
                         # It is in memory, and goes out with what the seek has to say next.

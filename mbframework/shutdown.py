@@ -106,10 +106,17 @@ class Shutdown:
         try:
             engine.flush(timeout)
         except FlushTimeout as error:
-            if engine.lane.mode not in MEMORY_ONLY:
+            if engine.lane.mode in MEMORY_ONLY:
+                return
+            if engine.files.exists(engine.path):
                 _log.warning(
                     "closed with %d undelivered messages; they are kept in %s: open it again, or run "
                     "mb drain %s", error.remaining, engine.path, engine.directory.path,
+                )  # fmt: skip
+            else:
+                _log.error(
+                    "closed with %d undelivered messages; %s, where they were kept, is not there: put the directory "
+                    "back, or they are lost", error.remaining, engine.path,
                 )  # fmt: skip
 
     def _stop_sender(self, deadline: int) -> bool:

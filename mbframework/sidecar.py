@@ -362,10 +362,12 @@ class DrainedLane:
         pause.lift(self._files, self.path)
 
     def purge(self) -> int:
-        """Remove everything that is on disk, but for the batch that the provider has, or may have, in hand; how many
-        messages. What the writer has still in memory stays. Any thread.
+        """Remove everything that is on disk, but for the batch that the provider has in hand; how many messages. What
+        the writer has still in memory stays. Any thread.
 
-        A batch that comes back undelivered goes as well. A kill before it is answered undoes the purge.
+        A batch that comes back undelivered goes as well. A kill before it is answered undoes the purge. What a sender
+        before this one had in hand when it was killed goes, though it may have arrived: with the provider away, a purge
+        that waited for its word would be undone by a kill for as long.
 
         :raises UnsupportedFormat: a newer release wrote the lane; nothing was changed.
         :raises OSError: the device failed.
@@ -377,6 +379,7 @@ class DrainedLane:
         ledger = self.ledger
         with ledger.lock:
             before = ledger.slot.purged + ledger.outlook().get("purged", 0)
+            ledger.release()
             ledger.advance(max(known.spool_end, ledger.next), max(known.tail_ordinal, ledger.ordinal), "purged")
             number = ledger.slot.purged + ledger.outlook().get("purged", 0) - before
         ledger.sync()

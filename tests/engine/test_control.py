@@ -9,8 +9,20 @@ from pathlib import Path
 
 import pytest
 from mbframework_fake.provider import FakeProvider
+from mbframework_fault.provider import FaultProvider
 
-from mbframework import Batch, BufferClosed, Context, FlushTimeout, MessageBuffer, ModeError, Provider, SendFailed
+from mbframework import (
+    Batch,
+    BufferClosed,
+    Context,
+    FlushTimeout,
+    MessageBuffer,
+    ModeError,
+    Provider,
+    SendFailed,
+    read_status,
+)
+from mbframework.plugins.source import resolve_url
 from mbframework.reporter import Reporter
 from mbframework.throttle import LEAST
 from tests.engine.rig import FAST, SMALL, Disk, at_rest, buffer_on, eventually, in_state, numbers, padded, sampled
@@ -454,3 +466,41 @@ def test_pressure_tells_memory_and_disk(tmp_path: Path) -> None:
             buffer.write("t", padded(number, 1000))
         assert 0.2 < buffer.pressure <= 1.0
         provider.release()
+
+
+@pytest.mark.parametrize("act", ["expire", "purge", "purge and close"])
+def test_what_may_have_arrived_is_asked_for_before_it_goes(tmp_path: Path, act: str) -> None:
+    """The answer to a batch that had arrived was lost, and an outage follows, longer than messages live."""
+
+    class Away(FaultProvider):
+        def send(self, batch: Batch) -> None:
+            try:
+                super().send(batch)
+            except SendFailed as error:
+                if error.uncertain:
+                    self.down()
+                raise
+
+    provider = Away(resolve_url(f"sqlite://{tmp_path}/out.db"))
+    options = FAST | ({"expire_after": 0.1} if act == "expire" else {})
+    with MessageBuffer(tmp_path / "b", provider, mode="always", batch_messages=100, **options) as buffer:
+        in_state(buffer, "live")
+        buffer.pause()
+        buffer.write_many("t", map(str, range(150)))
+        provider.inject_error("uncertain")
+        buffer.resume()
+        eventually(lambda: (buffer.status().oldest_age_s or 0) > 0.3 and buffer.status().failures > 3, "some attempts")
+        if act == "expire":
+            assert (buffer.status().expired, buffer.status().resident) == (0, 150)
+        else:
+            assert buffer.purge() == 50
+        if act != "purge and close":
+            provider.up()
+            eventually(lambda: not buffer.status().resident, "an end")
+    [lane] = read_status(tmp_path / "b").lanes
+    if act == "expire":
+        assert (lane.delivered, lane.expired, lane.resident) == (100, 50, 0)
+    elif act == "purge":
+        assert (lane.delivered, lane.purged, lane.resident) == (100, 50, 0)
+    else:
+        assert (lane.delivered, lane.purged, lane.resident) == (0, 150, 0)

@@ -649,11 +649,39 @@ time.sleep(60)
 """
 
 
+_KILLED_WITH_A_LIVE_BATCH = """
+from mbframework.plugins.source import resolve_url
+from mbframework.spool.survey import read_seek
+from mbframework.files import Files
+from tests.engine.rig import eventually, in_state
+def factory(context):
+    provider = resolve_url(sys.argv[2]).create(context)
+    send = provider.send
+    def hangs(batch):
+        send(batch)
+        sent.set()
+        threading.Event().wait()
+    provider.send = hangs
+    return provider
+sent = threading.Event()
+buffer = MessageBuffer(sys.argv[1], factory, mode="buffer", batch_messages=100, **FAST)
+in_state(buffer, "live")
+buffer.write_many("t", [str(number) for number in range(100)])
+sent.wait()
+# What is in hand, and what is written now, goes to disk.
+buffer.pause()
+buffer.write_many("t", [str(number) for number in range(50)])
+eventually(lambda: read_seek(Files(), os.path.join(sys.argv[1], "main")).batch_end == 101, "the batch's end")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("killed", [_KILLED_WITH_A_BATCH, _KILLED_WITH_A_LIVE_BATCH], ids=["disk", "live"])
 @pytest.mark.parametrize("act", ["expire", "purge", "purge and close"])
-def test_what_the_provider_may_hold_waits_until_it_was_asked(tmp_path: Path, act: str) -> None:
+def test_what_the_provider_may_hold_waits_until_it_was_asked(tmp_path: Path, act: str, killed: str) -> None:
     """A batch of 100 had arrived when the program was killed; the next one cannot reach the provider at first."""
     url = f"sqlite://{tmp_path}/out.db"
-    with program(_KILLED_WITH_A_BATCH, tmp_path / "b", url) as child:
+    with program(killed, tmp_path / "b", url) as child:
         assert child.end()[0] == -signal.SIGKILL
     provider = FaultProvider(resolve_url(url))
     provider.down()
