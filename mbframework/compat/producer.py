@@ -111,7 +111,10 @@ class KafkaProducer(Closing):
         atexit.register(self._at_exit)
 
     def _open(self, directory: str | os.PathLike[str] | None, arguments: dict[str, Any]) -> MessageBuffer:
-        directory = arguments.pop("directory", None) if directory is None else directory
+        same = arguments.pop("directory", None)
+        if same is not None and directory is not None:
+            raise ConfigurationError("directory: buffer_directory is given too, and means the same", option="directory")
+        directory = same if directory is None else directory
         # An empty variable counts as not set, as for a buffer.
         directory = os.environ.get(DIRECTORY_VARIABLE) or None if directory is None else directory
         if directory is None:

@@ -14,6 +14,7 @@ from typing import Any
 from mbframework.config import OPTIONS
 from mbframework.config_option import nearest
 from mbframework.errors import ConfigurationError
+from mbframework.units import parse_size
 
 #: Bytes; kafka-python's own default.
 _MAX_REQUEST_SIZE = 1_048_576
@@ -81,6 +82,9 @@ def settings_of(arguments: Mapping[str, Any]) -> Settings:
     result = Settings()
     kafka: dict[str, Any] = {}
     for name, value in arguments.items():
+        if name == "provider" and value is None:
+            # As of a variable of the environment that is not set.
+            continue
         if name in OPTIONS:
             result.buffer_options[name] = value
         elif name in KAFKA_ARGUMENTS:
@@ -97,7 +101,7 @@ def settings_of(arguments: Mapping[str, Any]) -> Settings:
             result.idle.append(f"{name} ({_WITHOUT_EFFECT[name]})")
     if "max_block_ms" in kafka:
         result.buffer_options.setdefault("block_timeout", _seconds("max_block_ms", kafka["max_block_ms"]))
-    if result.buffer_options.get("provider") is not None:
+    if "provider" in result.buffer_options:
         meant = sorted(kafka.keys() - _WITHOUT_EFFECT.keys() - {"max_block_ms"})
         if meant:
             raise ConfigurationError(
@@ -107,12 +111,26 @@ def settings_of(arguments: Mapping[str, Any]) -> Settings:
         return result
     options = _translated(kafka)
     client = {name: value for name, value in kafka.items() if name in _PASSED}
-    own = dict(result.buffer_options.pop("provider_options", None) or {})
-    client = {**options.pop("client", {}), **client, **own.pop("client", {})}
+    own = _mapping("provider_options", result.buffer_options.pop("provider_options", None) or {})
+    client = {**options.pop("client", {}), **client, **_mapping("provider_options: client", own.pop("client", {}))}
     result.provider_options = options | own | ({"client": client} if client else {})
     result.url = f"kafka://{','.join(_hosts(kafka.get('bootstrap_servers', 'localhost')))}"
-    result.max_request_size = result.provider_options.get("max_request_size", _MAX_REQUEST_SIZE)
+    try:
+        largest = result.provider_options.get("max_request_size", _MAX_REQUEST_SIZE)
+        result.max_request_size = parse_size(largest, name="max_request_size")
+    except ConfigurationError as error:
+        given = "provider_options" if "max_request_size" in own else "max_request_size"
+        raise ConfigurationError(str(error), option=given) from None
     return result
+
+
+def _mapping(name: str, value: object) -> dict[str, Any]:
+    """A copy of it."""
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(
+            f"{name}: {type(value).__name__}; expected a mapping of names to values", option="provider_options"
+        )
+    return dict(value)
 
 
 def _translated(kafka: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +140,7 @@ def _translated(kafka: Mapping[str, Any]) -> dict[str, Any]:
         if kafka.get(name) is not None:
             options[option] = translate(name, kafka[name])
     protocol = kafka.get("security_protocol", "PLAINTEXT")
-    if protocol not in _PROTOCOLS:
+    if not isinstance(protocol, str) or protocol not in _PROTOCOLS:
         raise ConfigurationError(
             f"security_protocol: {protocol!r:.40}; expected one of {', '.join(_PROTOCOLS)}", option="security_protocol"
         )

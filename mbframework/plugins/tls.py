@@ -78,18 +78,26 @@ def warn_unverified(options: TlsOptions, provider: str, logger: Logger) -> None:
         logger.warning("%s: tls_verify=false: the server's certificate is not checked", provider)
 
 
-def tls_hint(options: TlsOptions, said: str, secure: str = "") -> str:
+def reached(said: str) -> bool:
+    """Whether a connection that failed, as the words of ``said`` have it, came about at first."""
+    return not any(words in said for words in _NOBODY)
+
+
+def tls_hint(options: TlsOptions, said: str, secure: str = "", *, met: bool = False, scheme_alone: bool = False) -> str:
     """The next step where a server was reached and did not begin to talk: one side speaks TLS, and the other does not?
 
     :param said: what happened, in words; "" comes of those which say that nobody was reached.
     :param secure: the scheme that turns TLS on, such as "mqtts", where the provider has one.
+    :param met: it has talked to us before, so that it is something else: "".
+    :param scheme_alone: there is no option that turns TLS on.
     """
-    if any(words in said for words in _NOBODY):
+    if met or not reached(said):
         return ""
     if not options.tls:
-        return " (does it expect TLS? then add tls=true)"
-    named = f", or the s of {secure}:" if secure else ""
-    return f" (is it a port without TLS? then give the one with TLS, or leave out tls=true{named})"
+        return f" (does it expect TLS? then {f'give {secure}:' if scheme_alone else 'add tls=true'})"
+    named = f"the s of {secure}:" if secure else ""
+    ways = [named] if scheme_alone else ["tls=true", *([named] if named else [])]
+    return f" (is it a port without TLS? then give the one with TLS, or leave out {', or '.join(ways)})"
 
 
 def tls_fact(options: TlsOptions) -> str:

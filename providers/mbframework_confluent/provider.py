@@ -156,7 +156,7 @@ class ConfluentProvider(Provider):
         heard = connection.heard
         if why := heard.refusal or (heard.dead if isinstance(heard.dead, Blocked) else None):
             return self._unusable(why)
-        hint = tls_hint(self._options, heard.trouble)
+        hint = tls_hint(self._options, heard.trouble, met=bool(self._facts))
         if heard.trouble and _WANTS_TLS not in heard.trouble:
             # Without TLS librdkafka would have said so.
             said = heard.trouble + (hint if self._options.tls else "")

@@ -22,6 +22,8 @@ from mbframework.deadline import Deadline
 
 T = TypeVar("T")
 
+#: What the error says where a connection came about, and the handshake of TLS did not end.
+NO_ENCRYPTION = "no encryption in time"
 #: Seconds between looks at whether to go on waiting.
 _LOOK_S = 0.1
 
@@ -112,7 +114,7 @@ class Stream(httpcore.NetworkStream):
             _until(secured, secured.do_handshake, select.POLLIN, within)
         except TimeoutError as error:
             self.close()
-            raise httpcore.ConnectTimeout("no encryption in time") from error
+            raise httpcore.ConnectTimeout(NO_ENCRYPTION) from error
         except (OSError, ValueError) as error:
             self.close()
             raise httpcore.ConnectError(_why(error)) from error

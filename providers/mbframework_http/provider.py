@@ -25,7 +25,7 @@ from mbframework.message import Batch
 from mbframework.plugins.occupancy import Occupancy
 from mbframework.plugins.options import secret_values
 from mbframework.plugins.secret import scrub
-from mbframework.plugins.tls import warn_unverified
+from mbframework.plugins.tls import tls_hint, warn_unverified
 from mbframework.provider import Context, Health, Provider
 from mbframework_http import HttpOptions
 from mbframework_http.discretion import discreet
@@ -50,6 +50,8 @@ class HttpProvider(Provider):
         self._occupancy = Occupancy(self._drop, "http", "the endpoint")
         self._endpoint = Endpoint(options, self._deadline())
         self._secrets = _secrets(options)
+        #: It has answered before.
+        self._met = False
         #: Bytes of a body for many messages, at most: less once the endpoint has found one too large.
         self._most_bytes = options.request_bytes
 
@@ -131,6 +133,7 @@ class HttpProvider(Provider):
         try:
             with discreet(self._secrets):
                 answer = self._endpoint.ask(sent.topic, headers, body_of(sent, options), self._deadline())
+            self._met = True
         except ERRORS as error:
             told = self._translated(error)
             fate = Fate.AGAIN if isinstance(told, SendFailed) else Fate.BLOCKED
@@ -180,7 +183,10 @@ class HttpProvider(Provider):
         ):
             text = f"{self._endpoint.place}: the buffer is closing, and there is no answer yet"
             return SendFailed(text, uncertain=not isinstance(error, httpcore.ConnectTimeout), provider="http")
-        return translate(error, self._endpoint.place)
+        # A proxy talks for itself.
+        met = self._met or self._endpoint.facts["proxy"] == "yes"
+        hint = tls_hint(self._options, str(error), "https", met=met, scheme_alone=True)
+        return translate(error, self._endpoint.place, hint)
 
     def _scrubbed(self, answer: Answer) -> Answer:
         """Some endpoints tell what they were sent, in what errors quote."""

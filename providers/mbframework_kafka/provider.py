@@ -120,9 +120,10 @@ class KafkaProvider(Provider):
         except BLOCKS as error:
             raise self._unusable(error) from error
         except kafka_errors.KafkaError as error:
+            hint = tls_hint(self._options, str(error), met=bool(self._facts))
             raise SendFailed(
                 f"{', '.join(self._options.hosts)} takes connections, but does not answer as a Kafka broker within"
-                f" {self._options.connect_timeout:g} s: {error}{tls_hint(self._options, str(error))}",
+                f" {self._options.connect_timeout:g} s: {error}{hint}",
                 provider="kafka",
             ) from error
         except (ValueError, RuntimeError) as error:
@@ -185,7 +186,7 @@ class KafkaProvider(Provider):
             ) from refused
         if reason is not None:
             # Without TLS whoever knocks was not let in at all.
-            hint = tls_hint(self._options, reason) if self._options.tls else ""
+            hint = tls_hint(self._options, reason, met=bool(self._facts)) if self._options.tls else ""
             raise SendFailed(f"Kafka cannot be reached: {reason}{hint}", provider="kafka")
 
     def _drop(self) -> None:

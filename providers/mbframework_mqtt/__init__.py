@@ -32,6 +32,9 @@ class MqttOptions:
         "optional", help="required: a message that nobody is subscribed to waits here, and is not thrown away there"
     )
     window: int = option(1000, help="messages under way at once, unless the broker allows fewer; 1: strict order")
+    confirm: bool = option(
+        False, help="ask once more behind the acknowledgements of a batch: for a broker that writes after each message"
+    )
     client_id: str = option("", help="our name at the broker, one for each lane; none: made of the buffer and the lane")
     scheme: str = option("mqtt", part="scheme", help="mqtts: is mqtt: with tls")
     tls: bool = option(False, help="encrypt, and verify the broker's certificate and host name")

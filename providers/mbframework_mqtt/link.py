@@ -36,6 +36,8 @@ _PORT, _PORT_TLS = 1883, 8883
 #: Bytes of a packet in MQTT itself.
 _LARGEST = 268_435_455
 _ANY_WINDOW = 65535
+#: A topic that no connection of ours is subscribed to.
+_NOBODYS = "mbframework/nobodys"
 
 
 class Listener:
@@ -87,6 +89,7 @@ class Link:
         #: Whether a message was taken: before that one goes alone, so that a refusal of all says nothing of others.
         self.proven = False
         self._heard = 0
+        self._confirmed = False
         self._ended: Broken | None = None
         self._welcome: Any = None
         # To make one takes longer than to copy it.
@@ -103,6 +106,7 @@ class Link:
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
+        self._client.on_unsubscribe = self._on_unsubscribe
         try:
             self._connect(options)
         except BaseException:
@@ -154,6 +158,18 @@ class Link:
         self._look(patience, "")
         return self.patience() if heard != self._heard and not self._stopping.is_set() else patience
 
+    def confirm(self) -> None:
+        """Return when the broker has answered something that was asked after all that it has acknowledged.
+
+        :raises Broken: the connection has ended, or nothing was heard for the time-out.
+        """
+        self._confirmed = False
+        patience = self.patience()
+        # Of MQTT's questions the one that changes nothing, and that paho tells the answer of.
+        self._client.unsubscribe(_NOBODYS)
+        while not self._confirmed:
+            self._look(patience, "")
+
     def alive(self) -> bool:
         """Whether the connection stands, as far as is known; it is kept alive."""
         if self._ended is None:
@@ -190,6 +206,9 @@ class Link:
     def _on_publish(self, _client: Client, _data: Any, number: int, code: Any, _told: Any) -> None:
         self._heard += 1
         self.listener.answered(number, code.value)
+
+    def _on_unsubscribe(self, *_: Any) -> None:
+        self._confirmed = True
 
     def _end(self, said: str, code: int = 0) -> None:
         # The first is the cause of the others.

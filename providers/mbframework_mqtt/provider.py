@@ -46,6 +46,8 @@ class MqttProvider(Provider):
         self._occupancy = Occupancy(self._drop, "mqtt", "an MQTT broker")
         # The last connection ended with its first message.
         self._ask_why = False
+        #: A broker has accepted a connection before.
+        self._met = False
 
     # -- opening and closing -------------------------------------------------------------------
 
@@ -98,12 +100,13 @@ class MqttProvider(Provider):
                 else:
                     blocked = told
             else:
+                self._met = True
                 self.max_message_bytes = link.largest - _OVERHEAD
                 return link
         if blocked is not None:
             raise blocked
         text = "; ".join(map(str, reasons))
-        hint = tls_hint(self._options, text, "mqtts")
+        hint = tls_hint(self._options, text, "mqtts", met=self._met)
         raise SendFailed(f"no MQTT broker can be reached: {text}{hint}", provider="mqtt")
 
     def _drop(self) -> None:

@@ -66,8 +66,13 @@ class Sending(Listener):
                 if self._refused and not self._under_way:
                     break
                 patience = link.hear(patience)
+            if self._options.confirm and self._delivered:
+                link.confirm()
         except Broken as broken:
             error = broken
+            if self._options.confirm:
+                # A broker that was killed may not have written what it had just acknowledged.
+                self._delivered.clear()
         finally:
             link.listener = Listener()
         left = self._left()

@@ -8,7 +8,9 @@ import nats.errors
 from nats.js.errors import APIError, ServiceUnavailableError
 
 from mbframework.errors import ProviderUnusable, SendFailed
+from mbframework.plugins.tls import reached
 from mbframework.printable import printable
+from mbframework_nats import NatsOptions
 
 #: The message is not directly behind the one that it names: that one was not stored, or somebody else wrote.
 NOT_BEHIND = 10070
@@ -81,3 +83,12 @@ def translate(error: BaseException, place: str) -> SendFailed | ProviderUnusable
             f"{place}: {said}; check user name and password, token, nkey or credentials", provider="nats"
         )
     return SendFailed(f"{place}: {said}", provider="nats")
+
+
+def first_hint(options: NatsOptions, said: str) -> str:
+    """The next step where a server was reached, and what came first was not what was expected: TLS, or its welcome?"""
+    if not reached(said):
+        return ""
+    if options.tls_first:
+        return " (does it speak before TLS begins? then leave out tls_first)"
+    return f" (does it begin with TLS? then add {'' if options.tls else 'tls=true and '}tls_first=true)"

@@ -2,7 +2,8 @@
 
 nats-py is asyncio only. The loop runs while a method here runs, and stands still in between: there is no thread to
 leave behind, and nothing happens unasked. What the server asks meanwhile (its pings, every two minutes) is answered by
-the next call; a provider is called every second.
+the next call; a provider is called every second. Under gevent, where several links have one thread, they take turns
+(``loop``).
 
 - No wait hangs: each ends with what it waits for, the time-out, the end of the buffer, or that of the connection.
 - The connection is never mended behind our back: nats-py would send again what it does not know to have arrived.
@@ -34,6 +35,7 @@ from mbframework.errors import ConfigurationError, ProviderUnusable
 from mbframework.plugins.url import with_port
 from mbframework_nats import NatsOptions
 from mbframework_nats.faults import Denied, Lost
+from mbframework_nats.loop import Loop
 
 _T = TypeVar("_T")
 #: Seconds between looks at whether to go on waiting.
@@ -129,7 +131,7 @@ class Link:
         self.place = place
         self._options = options
         self._give_up = give_up
-        self._loop = asyncio.new_event_loop()
+        self._loop = Loop()
         self._client = _Client(tls=tls is not None)
         self._answers: dict[str, asyncio.Future[Answer]] = {}
         self._asked = 0

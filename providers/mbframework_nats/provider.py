@@ -38,7 +38,16 @@ from mbframework.provider import Context, Provider
 from mbframework_nats import NatsOptions, stream
 from mbframework_nats.delivery import Refused, publish
 from mbframework_nats.entry import Identity, Press
-from mbframework_nats.faults import NOT_BEHIND, OTHER_STREAM, TOO_LARGE, UNDER_WAY, Denied, Lost, translate
+from mbframework_nats.faults import (
+    NOT_BEHIND,
+    OTHER_STREAM,
+    TOO_LARGE,
+    UNDER_WAY,
+    Denied,
+    Lost,
+    first_hint,
+    translate,
+)
 from mbframework_nats.link import Answer, Link, check_keys, places
 from mbframework_nats.pace import Pace
 
@@ -167,7 +176,9 @@ class NatsProvider(Provider):
             return link, _guarded(link, partial(self._look_around, link))
         if blocked is not None:
             raise blocked
-        raise SendFailed(f"NATS cannot be reached: {'; '.join(map(str, reasons))}", provider="nats")
+        text = "; ".join(map(str, reasons))
+        hint = "" if self._facts else first_hint(self._options, text)
+        raise SendFailed(f"NATS cannot be reached: {text}{hint}", provider="nats")
 
     def _look_around(self, link: Link) -> StreamInfo:
         info = link.run(stream.ask(link, self._options))

@@ -97,6 +97,16 @@ def translate_connection(said: str, where: str) -> SendFailed | ProviderUnusable
     return SendFailed(f"{where}: {text}", provider="postgres")
 
 
+def first_hint(said: str) -> str:
+    """The next step where a server was reached and hung up, or answered something else, when it was asked for TLS."""
+    if "closed the connection unexpectedly" in said or "invalid response to SSL negotiation" in said:
+        return (
+            " (is it PostgreSQL that listens there? where it, or what stands before it, expects TLS from the first byte"
+            " on, add tls=true and client.sslnegotiation=direct)"
+        )
+    return ""
+
+
 def reason(error: psycopg.Error) -> str:
     """Why a row was refused, for its dead letter: without the row's data."""
     return f"refused by PostgreSQL: {error.diag.message_primary or _text(error)} ({error.sqlstate})"

@@ -29,7 +29,7 @@ from mbframework.plugins.occupancy import Occupancy
 from mbframework.plugins.tls import warn_unverified
 from mbframework.provider import Context, Provider
 from mbframework_postgres import PostgresOptions, schema
-from mbframework_postgres.faults import is_refusal, reason, translate, translate_connection
+from mbframework_postgres.faults import first_hint, is_refusal, reason, translate, translate_connection
 from mbframework_postgres.session import Session, check_parameters, connect, places
 
 Row = tuple[object, ...]
@@ -139,7 +139,10 @@ class PostgresProvider(Provider):
             return self._session
         if blocked is not None:
             raise blocked
-        raise SendFailed(f"PostgreSQL cannot be reached: {'; '.join(reasons)}", provider="postgres")
+        text = "; ".join(reasons)
+        raise SendFailed(
+            f"PostgreSQL cannot be reached: {text}{'' if self._facts else first_hint(text)}", provider="postgres"
+        )
 
     def _look_around(self, session: Session) -> None:
         """Make what is missing, and refuse what is not ours."""

@@ -100,7 +100,7 @@ class RabbitProvider(Provider):
         if blocked is not None:
             raise blocked
         text = "; ".join(map(str, reasons))
-        hint = tls_hint(self._options, text, "amqps")
+        hint = tls_hint(self._options, text, "amqps", met=bool(self._facts))
         raise SendFailed(f"RabbitMQ cannot be reached: {text}{hint}", provider="rabbitmq")
 
     def _describe(self, link: Link) -> None:

@@ -140,7 +140,8 @@ class RedisProvider(Provider):
         if blocked is not None:
             raise blocked
         text = "; ".join(map(str, reasons))
-        raise SendFailed(f"Redis cannot be reached: {text}{tls_hint(self._options, text, 'rediss')}", provider="redis")
+        hint = tls_hint(self._options, text, "rediss", met=bool(self._facts))
+        raise SendFailed(f"Redis cannot be reached: {text}{hint}", provider="redis")
 
     def _look_around(self, link: Link) -> None:
         """Facts, limits and the id of the data; what we have no right to ask stays unknown."""

@@ -72,9 +72,11 @@ SAME = """
 SELECT topic IS ? AND key IS ? AND value IS ? FROM "{table}" WHERE buffer = ? AND lane = ? AND sequence = ?
 """
 
+# The repeat of a part of what is there moves nothing back.
 STORE_POSITION = """
 INSERT INTO mbframework_position (buffer_id, lane, sequence, run) VALUES (?, ?, ?, ?)
 ON CONFLICT (buffer_id, lane) DO UPDATE SET sequence = excluded.sequence, run = excluded.run
+WHERE excluded.sequence > sequence OR excluded.run <> run
 """
 POSITION = "SELECT sequence, run FROM mbframework_position WHERE buffer_id = ? AND lane = ?"
 

@@ -78,6 +78,11 @@ def test_acks_and_defaults() -> None:
         ({"bootstrap_servers": []}, "host:port"),
         ({"acks": 2}, "'all', 1 or 0"),
         ({"linger_ms": "soon"}, "milliseconds"),
+        ({"max_request_size": "large"}, "'large': expected bytes"),
+        ({"provider_options": {"max_request_size": None}}, "max_request_size"),
+        ({"provider_options": "acks=1"}, "provider_options: str; expected a mapping"),
+        ({"provider_options": {"client": None}}, "client: NoneType; expected a mapping"),
+        ({"security_protocol": ["SSL"]}, "expected one of PLAINTEXT"),
         ({"security_protocol": "TLS"}, "SASL_SSL"),
         ({"provider": "fake:", "bootstrap_servers": "k1", "acks": 1}, "acks, bootstrap_servers"),
         ({"max_block_ms": -1}, "milliseconds"),
@@ -96,6 +101,8 @@ def test_a_place_for_the_buffer_is_needed_and_it_must_send(tmp_path: Path, monke
     with pytest.raises(ConfigurationError, match="buffer_directory.*MBFRAMEWORK_DIRECTORY"):
         KafkaProducer(bootstrap_servers="k1:9092")
     monkeypatch.setenv("MBFRAMEWORK_DIRECTORY", str(tmp_path / "named"))
+    with pytest.raises(ConfigurationError, match="means the same"):
+        KafkaProducer(buffer_directory=tmp_path / "outbox", directory=tmp_path / "other", provider="fake:")
     with KafkaProducer(provider="fake:") as producer:
         assert producer.buffer.config.directory == str(tmp_path / "named")
     with pytest.raises(ConfigurationError, match="MessageBuffer"):
@@ -149,11 +156,17 @@ def test_serializers_of_each_shape() -> None:
         serialize_with(lambda data: data + 1, "value_serializer")("t", [], [])
 
 
-def test_a_message_above_the_request_size_is_refused_before_it_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "limit", [{"max_request_size": 2000}, {"provider": None, "provider_options": {"max_request_size": "2KB"}}]
+)
+def test_a_message_above_the_request_size_is_refused_before_it_is_written(
+    tmp_path: Path, limit: dict[str, Any]
+) -> None:
     with KafkaProducer(
-        buffer_directory=tmp_path / "outbox", bootstrap_servers="127.0.0.1:1", max_request_size=2000, close_timeout=0.1
+        buffer_directory=tmp_path / "outbox", bootstrap_servers="127.0.0.1:1", close_timeout=0.1, **limit
     ) as producer:
+        assert producer.send("orders", bytes(1800)).sequence
         with pytest.raises(MessageSizeTooLargeError, match="max_request_size"):
             producer.send("orders", bytes(1900))
-        assert producer.buffer.status().accepted == 0
+        assert producer.buffer.status().accepted == 1
         assert not producer.bootstrap_connected()

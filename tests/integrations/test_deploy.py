@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
+import re
 import shlex
 import shutil
+import signal
+import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
+from mbframework import MessageBuffer
 from mbframework.cli import main
 from mbframework.config import Config
+from tests.engine.rig import eventually
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
 UNIT, WAITS = DEPLOY / "mb-drain@.service", DEPLOY / "mb-drain@.path"
@@ -125,12 +132,11 @@ def test_the_sidecar_drains_what_the_program_writes(manifests: dict[str, Any]) -
     environment = {each["name"]: each.get("value", "") for each in program["env"]}
     config = Config.layered(environ=environment)
     assert config.provider is None
-    script = sidecar["args"][0]
-    assert subprocess.run(["sh", "-n", "-c", script], timeout=10, check=False).returncode == 0
-    status, drain = script.removeprefix("until ").split(" >")[0], script.rpartition("exec ")[2]
-    for command in (status, drain):
+    commands = re.findall(r"\bmb [a-z]+ [^ ]+(?: --[a-z-]+)*", sidecar["args"][0])
+    assert [command.split()[1] for command in commands] == ["status", "drain", "drain"]
+    for command in commands:
         check_command(shlex.split(command))
-        assert command.split()[-1] == config.directory
+        assert command.split()[2] == config.directory
     assert {each["name"] for each in sidecar["env"]} == {"MBFRAMEWORK_PROVIDER"}
     assert config.directory is not None
     for each in (sidecar, program):
@@ -140,6 +146,33 @@ def test_the_sidecar_drains_what_the_program_writes(manifests: dict[str, Any]) -
     size = claim["spec"]["resources"]["requests"]["storage"]
     assert int(size.removesuffix("Gi")) << 30 > config.total_size + config.dead_total_size
     assert pod["terminationGracePeriodSeconds"] > config.close_timeout
+    assert pod["terminationGracePeriodSeconds"] > int(sidecar["args"][0].split("timeout ")[1].split()[0]) + 30
     user = pod["securityContext"]
     assert user["runAsUser"] == user["fsGroup"]
     assert user["runAsUser"] != 0
+
+
+def test_the_sidecar_sends_what_the_program_wrote_last(manifests: dict[str, Any], tmp_path: Path) -> None:
+    """Told to end, while what waits is held up by a long wait for the next attempt."""
+    (sidecar,) = manifests["StatefulSet"]["spec"]["template"]["spec"]["initContainers"]
+    outbox, destination = tmp_path / "outbox", tmp_path / "later" / "out.db"
+    with MessageBuffer(outbox) as program:
+        program.write_many("orders", [b"%d" % number for number in range(100)])
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "MBFRAMEWORK_PROVIDER": f"sqlite://{destination}",
+            "MBFRAMEWORK_RETRY_WAIT": "1h",
+            "MBFRAMEWORK_RETRY_WAIT_MAX": "1h",
+        }
+        script = sidecar["args"][0].replace("/buffer/outbox", str(outbox))
+        shell = subprocess.Popen([*sidecar["command"], script], env=environment, start_new_session=True)
+        try:
+            eventually(lambda: program.status().last_error, "a failed attempt")
+            destination.parent.mkdir()
+            shell.send_signal(signal.SIGTERM)
+            assert shell.wait(60) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+    with contextlib.closing(sqlite3.connect(destination)) as database:
+        assert database.execute("SELECT count(*) FROM messages").fetchone() == (100,)

@@ -222,7 +222,7 @@ def test_who_does_not_speak_http(new: New, promised: Callable[[float], float]) -
             provider.send(make_batch(1, 1))
         assert failed.value.uncertain
         assert time.monotonic() - began < promised(2)
-        with pytest.raises(SendFailed, match="no encryption in time|takes no connection in time"):
+        with pytest.raises(SendFailed, match="no encryption in time .*leave out the s of https:|no connection in time"):
             new(f"https://127.0.0.1:{port}?mb.connect_timeout=300ms")
 
         enough = threading.Event()
@@ -334,11 +334,21 @@ def test_tls_checks_both_sides(certificates: Certificates, new: New, caplog: pyt
         careless = new(f"{server.url}?mb.tls_verify=false&{ours}")
         assert careless.describe()["security"] == "tls on, not verified"
         assert "certificate is not checked" in caplog.text
+        with pytest.raises(SendFailed, match="does it expect TLS[?] then give https:"):
+            new(f"http://127.0.0.1:{server.port}/").send(make_batch(1, 1))
 
 
 def test_tls_to_who_does_not_speak_it(http_server: HttpServer, new: New) -> None:
     with pytest.raises((SendFailed, ProviderUnusable), match="127.0.0.1"):
         new(f"https://127.0.0.1:{http_server.port}/?mb.tls_verify=false")
+    # Who has answered before has another trouble.
+    provider = new(f"{http_server.url}?mb.body=array")
+    for hint in (r" \(does it expect TLS[?] then give https:\)$", "without sending a response[.]$"):
+        http_server.behave(Manner(hang_up=True))
+        with pytest.raises(SendFailed, match=hint):
+            provider.send(make_batch(1, 1))
+        http_server.behave()
+        provider.send(make_batch(1, 1))
 
 
 def test_proxies(

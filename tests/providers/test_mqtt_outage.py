@@ -1,11 +1,12 @@
 """The provider ``mqtt`` in a real buffer, whose broker ends, is cut off, frozen and killed: at least once, in order.
 
-Mosquitto acknowledges before it writes: with a kill -9 it loses what was acknowledged and not fetched yet, whatever a
-client does (decision 0022). All else must be there.
+Mosquitto acknowledges before it writes: with a kill -9 it loses what was acknowledged and not fetched yet, unless it
+writes after each message and the provider asks once more (decision 0022). All else must be there.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 
 from mbframework import MessageBuffer
 from mbframework.testing.mqtt import MosquittoServer
+from tests.mqtt_fixture import require_mqtt
 from tests.providers.connections import mended_between_sends, waits_end
 from tests.providers.made import opened
 from tests.providers.mqtt_reading import Subscriber
@@ -86,6 +88,28 @@ def test_outages_among_50_000_messages(mqtt_control: MosquittoServer, mqtt_prefi
         assert fetched <= acknowledged - len(missing)
         # A freeze may fail several times before it ends.
         assert len(values) - len(there) <= 7 * _WINDOW
+
+
+def test_a_broker_that_writes_after_each_message_is_killed(tmp_path: Path) -> None:
+    """It answers just before it writes: with ``confirm`` nothing is lost, whenever that is."""
+    require_mqtt()
+    settings = ("autosave_on_changes true", "autosave_interval 1")
+    count, chance = 600, random.Random()
+    with MosquittoServer(settings) as server, Subscriber(server.port, "kept/", bare=True) as subscriber:
+        url = f"{server.url}?prefix=kept/&timeout=500ms&window=1&confirm=true"
+        with MessageBuffer(tmp_path / "b", url, mode="buffer", batch_messages=5, retry_wait=0.05) as buffer:
+            buffer.write_many("orders", [b"%d" % number for number in range(count)])
+            for least in (0, 150, 300):
+                _delivers(buffer, least + chance.randrange(150))
+                server.kill()
+                server.start()
+            buffer.flush(60)
+        values = [int(one.content.value or b"") for one in subscriber.read()]
+    assert list(dict.fromkeys(values)) == list(range(count))
+
+
+def _delivers(buffer: MessageBuffer, least: int) -> None:
+    _wait(lambda: buffer.status().delivered >= least)
 
 
 def _wait(condition: Callable[[], object]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +62,52 @@ def test_writers_and_server_are_killed(nats_control: NatsServer, stream: str, tm
     found = numbers(nats_control, stream)
     assert found == sorted(set(found))
     assert set(accepted) <= set(found)
+
+
+#: Two lanes and another buffer in one thread; the server of the first lane stands still for a while.
+_GREENLETS = """
+import gevent.monkey
+gevent.monkey.patch_all()
+import os, signal, sys
+from mbframework import MessageBuffer, RoutedBuffer
+
+outbox, frozen, well, pid = *sys.argv[1:4], int(sys.argv[4])
+lanes = {"a": {"topics": "a", "provider": frozen}, "b": {"topics": "b", "provider": well}}
+with RoutedBuffer(outbox, lanes=lanes) as routed, MessageBuffer(f"{outbox}-c", well) as other:
+    buffers = {**routed.lanes, "c": other}
+
+    def through(*names):
+        for name in names:
+            buffers[name].write(name, name.encode())
+            buffers[name].flush(30)
+
+    through("a", "b", "c")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        buffers["a"].write("a", b"a")
+        # So long that its connection is given up, and others are tried.
+        while buffers["a"].status().failures < 2:
+            through("b", "c")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    through("a", "b", "c")
+    for name in "bc":
+        status = buffers[name].status()
+        assert (status.failures, status.last_error) == (0, None), status
+"""
+
+
+def test_greenlets_that_share_a_thread_do_not_wait_for_each_other(
+    nats_control: NatsServer, stream: str, tmp_path: Path
+) -> None:
+    """While one server does not answer, lanes to another one go on as if nothing were the matter."""
+    with NatsServer() as well:
+        urls = [url(nats_control, stream, "timeout=300ms&connect_timeout=300ms"), f"{well.url}/other?create=b,c"]
+        command = [sys.executable, "-W", "ignore", "-c", _GREENLETS, str(tmp_path / "b"), *urls, str(nats_control.pid)]
+        done = subprocess.run(command, timeout=90, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert [entry.value for _, entry in entries(nats_control.port, stream)] == [b"a"] * 3
 
 
 def test_an_attempt_without_an_answer_is_stored_once(nats_control: NatsServer, stream: str, new: New) -> None:

@@ -15,6 +15,7 @@ import nkeys
 import pytest
 
 from mbframework.errors import ProviderUnusable, SendFailed
+from mbframework.testing.http import HttpServer
 from mbframework.testing.nats import NatsServer
 from tests.nats_fixture import require_nats
 from tests.providers.batches import context, make_batch
@@ -168,3 +169,17 @@ def test_nothing_is_said_to_a_server_without_tls(nats_server: NatsServer, new: N
     """nats-py would send the password in the clear where the server does not ask for TLS."""
     with pytest.raises(ProviderUnusable, match="the server offers no TLS; enable it there"):
         new(f"nats://user:hush@127.0.0.1:{nats_server.port}/ORDERS?tls=true")
+
+
+def test_who_begins_is_said_where_the_two_do_not_agree(
+    nats_server: NatsServer, certificates: Certificates, new: New
+) -> None:
+    """As with ``handshake_first``, which the server waits for in silence."""
+    with HttpServer(certificate=(str(certificates.server), str(certificates.server_key))) as waits:
+        place = f"nats://127.0.0.1:{waits.port}/ORDERS?connect_timeout=300ms"
+        with pytest.raises(SendFailed, match="does it begin with TLS[?] then add tls=true and tls_first=true"):
+            new(place)
+        with pytest.raises(SendFailed, match="does it begin with TLS[?] then add tls_first=true"):
+            new(f"{place}&tls=true")
+    with pytest.raises(SendFailed, match="does it speak before TLS begins[?] then leave out tls_first"):
+        new(f"{nats_server.url}/ORDERS?tls=true&tls_first=true")

@@ -18,6 +18,7 @@ from mbframework_postgres.schema import decode_headers
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message, Position
+from mbframework.testing.http import HttpServer
 from mbframework.testing.postgres import PostgresServer
 from tests.examples import examples
 from tests.providers.batches import RUN, any_messages, batch_of, make_batch
@@ -373,6 +374,12 @@ def test_tls_checks_both_sides(
     caplog.set_level(logging.WARNING)
     assert new(f"{asked}?tls=true&tls_verify=false").describe()["security"] == "tls on, not verified"
     assert "certificate is not checked" in caplog.text
+
+
+def test_a_port_that_begins_with_tls(certificates: Certificates, new: New) -> None:
+    pair = (str(certificates.server), str(certificates.server_key))
+    with HttpServer(certificate=pair) as server, pytest.raises(SendFailed, match="client.sslnegotiation=direct"):
+        new(f"postgres://mb@127.0.0.1:{server.port}/postgres")
 
 
 def test_a_server_without_tls_is_no_server_with_tls(postgres_server: PostgresServer, new: New) -> None:

@@ -49,13 +49,16 @@ def test_writers_and_server_are_killed(redis_control: RedisServer, redis_prefix:
 
 def test_an_attempt_without_an_answer_is_stored_once(redis_control: RedisServer, redis_prefix: str) -> None:
     """The server has the batch in its socket and has not read it; it comes again, cut otherwise."""
-    provider = opened(redis_control, f"prefix={redis_prefix}&timeout=300ms")
+    provider = opened(redis_control, f"prefix={redis_prefix}&timeout=300ms&connect_timeout=300ms")
     provider.send(make_batch(1, 10))
     redis_control.freeze()
     with pytest.raises(SendFailed, match="does not answer") as failed:
         provider.send(make_batch(11, 2500))
     assert failed.value.uncertain
     assert list(failed.value.undelivered or ()) == list(range(2500))
+    # A server that has answered before has another trouble than TLS.
+    with pytest.raises(SendFailed, match="cannot be reached: .* does not answer$"):
+        provider.idle()
     redis_control.thaw()
     for first in range(11, 2511, 100):
         provider.send(make_batch(first, 100))

@@ -77,6 +77,9 @@ def test_a_repeat_never_appears_and_another_message_is_never_swallowed(new: New)
     provider.send(make_batch(1, 10))
     provider.send(make_batch(6, 10))
     assert [m.sequence for m in stored(provider.path)] == list(range(1, 16))
+    # In portions, after answers that were lost: the position tells of all that is there.
+    provider.send(make_batch(6, 3))
+    assert provider.committed() == Position(16, RUN)
     clash = [m._replace(value=b"of a copied directory") for m in make_batch(15, 3)]
     with pytest.raises(ProviderUnusable, match="sequence 15 .* copy"):
         provider.send(batch_of(clash))
