@@ -128,7 +128,7 @@ class Admission:
                 if not lane.full:
                     return
                 if policy == "prune" and lane.vain_searches >= searches + 2:
-                    raise BufferFull(f"the buffer is full and nothing is left to prune: {lane.full}")
+                    raise BufferFull(f"the buffer is full, and this lane has nothing left to prune: {lane.full}")
                 obstacle = Obstacle(lane.full, lane.changed.gate())
                 lane.chores.set()
             patience.spend(obstacle, lane.changed)

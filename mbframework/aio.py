@@ -228,7 +228,7 @@ class AsyncMessageBuffer(Entered[MessageBuffer]):
                 if timeout is not None and loop.time() - begun >= timeout:
                     raise BufferFull(f"waited {timeout} s (block_timeout): {reason}") from None
                 if lane.full and lane.config.on_full == "prune" and lane.vain_searches >= searches + 2:
-                    raise BufferFull(f"the buffer is full and nothing is left to prune: {reason}") from None
+                    raise BufferFull(f"the buffer is full, and this lane has nothing left to prune: {reason}") from None
             await asyncio.sleep(sleep)
             sleep = min(2 * sleep, _LONGEST_SLEEP)
 

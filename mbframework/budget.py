@@ -5,6 +5,9 @@ Promises
 - What the lanes hold and have claimed together is never more than ``total``.
 - Who is asked to make room is the lane that holds the most, so that one lane's backlog never takes what the others
   hold below an equal part.
+- A lane that never removes anything takes no more than what leaves each other lane its part: an equal one, or the
+  lane's own limit where that is smaller. So every lane can always have its part, whatever the others do, and those
+  that are opened later as well.
 - A lane that is asked and has nothing to give is passed over; none waits for another one longer than ``PATIENCE_S``,
   and then asks again. What is given goes to the lane that asked.
 
@@ -23,23 +26,31 @@ PATIENCE_S = 1.0
 
 
 class Budget:
-    """``total`` bytes for all lanes together."""
+    """``total`` bytes for all lanes together, of which there will be ``lanes``."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, lanes: int) -> None:
         self.total = total
+        self.lanes = lanes
         self.shares: list[Share] = []
         self.changed = threading.Condition()
 
-    def join(self, held: int, reserve: int, *, shrink: bool, wake: Callable[[], None] | None) -> Share:
-        """A lane comes in that holds ``held`` bytes, and wants ``reserve`` of its own to go on writing.
+    def join(
+        self, name: str, held: int, reserve: int, limit: int, *, shrink: bool, wake: Callable[[], None] | None
+    ) -> Share:
+        """The lane ``name`` comes in. It holds ``held`` bytes, wants ``reserve`` of its own to go on writing, and has a
+        ``limit`` of its own.
 
-        What is there is kept: with a backlog that leaves no room, ``total`` grows, unless ``shrink``. ``wake`` is
-        called where another lane wants room; None: this one never removes anything for others.
+        What is there is kept: with a backlog that does not fit, or that never prunes and leaves the others no room,
+        ``total`` grows, unless ``shrink``; one that was written within ``total`` fits. ``wake`` is called where another
+        lane wants room; None: this one never removes anything for others.
         """
         with self.changed:
-            share = Share(self, wake, held, reserve)
+            share = Share(self, name, wake, held, reserve, limit, keeps=wake is None)
             self.shares.append(share)
-            if not shrink:
+            # What was written since one of them was opened is no reason: it kept to the total.
+            found = sum(each.found for each in self.shares)
+            stays = sum(each.found if each.keeps else each.reserve for each in self.shares)
+            if not shrink and max(found, stays) > self.total:
                 self.total = max(self.total, sum(each.held + each.reserve for each in self.shares))
             return share
 
@@ -58,15 +69,22 @@ class Budget:
 class Share:
     """What one lane has of it. ``held``: bytes on disk and claimed; ``wanted``: bytes that others ask for;
     ``hoped``: bytes that it has asked for, and that nobody else may take; ``awaiting``: the lane that was asked last
-    has not answered yet."""
+    has not answered yet; ``keeps``: it never removes anything; ``found``: what it held when it was opened."""
 
     budget: Budget
+    name: str
     wake: Callable[[], None] | None
     held: int
     reserve: int
+    limit: int
+    keeps: bool
     wanted: int = field(default=0, init=False)
     hoped: int = field(default=0, init=False)
     awaiting: bool = field(default=False, init=False)
+    found: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.found = self.held
 
     def claim(self, used: int, size: int) -> bool:
         """Take ``size`` bytes more than the ``used`` ones; False where the budget has not so many."""
@@ -74,7 +92,7 @@ class Share:
         with budget.changed:
             self._set(used)
             # Where nothing is asked for, a total that was passed is nobody's to mend now.
-            if size and self._missing(size) > 0:
+            if size and (self._missing(size) > 0 or used + size > self._most()):
                 return False
             self.held = used + size
             return True
@@ -88,6 +106,45 @@ class Share:
         if used < self.held:
             self.budget.changed.notify_all()
         self.held = used
+
+    @property
+    def part(self) -> int:
+        """Bytes that this lane can always have: an equal part, or its own limit."""
+        return min(self.limit, self.budget.total // self.budget.lanes)
+
+    def most(self) -> int:
+        """Bytes that this lane may hold now, by what the lanes share."""
+        with self.budget.changed:
+            return self._most()
+
+    def _most(self) -> int:
+        budget = self.budget
+        if not self.keeps:
+            return budget.total
+        others = [each for each in budget.shares if each is not self]
+        kept = sum(max(each.part, each.held + each.hoped if each.keeps else 0) for each in others)
+        to_come = (budget.lanes - len(budget.shares)) * (budget.total // budget.lanes)
+        return max(0, budget.total - kept - to_come)
+
+    def why(self, size: int) -> str:
+        """Why this lane cannot have ``size`` bytes more, who has them, and what to do."""
+        budget = self.budget
+        with budget.changed:
+            most = self._most()
+            if self.held + size > most:
+                return (
+                    f"a lane that never prunes leaves the others their parts: {most} bytes of the total_size of "
+                    f"{budget.total} bytes, which the lanes share, are reached; raise it, or give other lanes a "
+                    "smaller total_size of their own"
+                )
+            reason = f"the total_size of {budget.total} bytes, which the lanes share, is reached"
+            largest = max(budget.shares, key=lambda each: each.held)
+            if largest is self or not largest.keeps:
+                return reason
+            return (
+                f"{reason}: lane {largest.name} holds {largest.held} bytes and never prunes; let it deliver, purge it, "
+                "or raise total_size"
+            )
 
     def missing(self, size: int) -> int:
         """Bytes that must go before ``size`` more fit."""
@@ -103,6 +160,8 @@ class Share:
         at least; whether they are claimed now. The housekeeper's thread, without the lane's lock."""
         self.awaiting = False
         with self.budget.changed:
+            if self.held + size > self._most():
+                return False
             self.hoped = size
             try:
                 if not self._ask(size):
@@ -132,7 +191,8 @@ class Share:
                     return False
             if other.held >= before:
                 spent.add(other)
-        return True
+        # A write to this lane may have claimed some while it waited.
+        return self.held + size <= self._most()
 
     def answer(self) -> None:
         """What was wanted has been given, as far as it went."""

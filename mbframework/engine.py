@@ -106,8 +106,11 @@ class Engine:
         segments = [Segment.of(found) for found in begun.segments]
         resident = sum(segment.size for segment in segments)
         total = config.total_size
-        if not config.shrink and resident + 3 * config.segment_size > total and resident > total // 2:
-            total = max(total, resident + 3 * config.segment_size)
+        spare = 3 * config.segment_size
+        if not config.shrink and resident + spare > total and resident > total // 2:
+            # Opening takes nothing away. But a program that is started again and again must not have more each time.
+            ceiling = total + spare
+            total = max(total, resident + spare if resident > ceiling else min(resident + spare, ceiling))
             if total > config.total_size:
                 _log.warning(
                     "lane %s holds %d bytes, more than total_size=%d allows: it is kept until it is delivered "
@@ -154,7 +157,9 @@ class Engine:
         )
         if self.budget is not None:
             wake = self.lane.chores.set if config.on_full == "prune" else None
-            spool.share = self.budget.join(resident, 3 * config.segment_size, shrink=config.shrink, wake=wake)
+            spool.share = self.budget.join(
+                self.name, resident, 3 * config.segment_size, limits.total_size, shrink=config.shrink, wake=wake
+            )
         self.lane.on_hand_over = self._handed_over
         #: What had been settled when the lane last left live (-1: never), and why it left.
         self.settled_at_leaving, self.why_left = -1, ""
@@ -481,7 +486,7 @@ class Engine:
         """How full the buffer is, from 0 to 1: disk against its limit, memory against its own."""
         lane = self.lane
         with lane.lock:
-            used = lane.spool.used() / lane.spool.limits.total_size if lane.spool.segments else 0.0
+            used = lane.spool.used() / max(1, lane.spool.most()) if lane.spool.segments else 0.0
             if self.budget is not None:
                 used = max(used, self.budget.held() / self.budget.total)
             if lane.full:

@@ -77,6 +77,8 @@ class Housekeeper:
         self._told_pruned = 0
         self._telling = threading.Lock()
         self._newly_pruned()
+        #: Looks for room in a row that found none; with two, a lane that prunes has nothing to prune.
+        self.in_vain = 0
         #: What failed last, so that it is logged once.
         self._failures: set[str] = set()
         self.thread = threading.Thread(target=self._run, name="mbframework-housekeeper", daemon=True)
@@ -155,6 +157,7 @@ class Housekeeper:
         except (NoSpace, OSError):
             if lane.spool.share is None or not lane.spool.share.awaiting:
                 lane.vain_searches += 1
+                self.in_vain += 1
             raise
         finally:
             with lane.lock:
@@ -163,6 +166,7 @@ class Housekeeper:
                     lane.spool.share.note(lane.spool.used())
                 lane.space_searches += 1
                 lane.changed.notify_all()
+        self.in_vain = 0
         if was_full:
             with lane.lock:
                 lane.full = ""

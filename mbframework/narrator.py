@@ -42,7 +42,7 @@ class Narrator:
             return "buffering", "this process only writes"
         if outlet.blocked:
             return "blocked", outlet.blocked
-        if lane.full and engine.config.on_full != "prune":
+        if lane.full and (engine.config.on_full != "prune" or engine.housekeeper.in_vain > 1):
             return "blocked", lane.full
         if sender.paused:
             stored = pause.read(engine.files, engine.path)
@@ -171,7 +171,8 @@ class Narrator:
             "full": lane.full,
             "on_full": engine.config.on_full,
             "limits": {
-                "total_size": lane.spool.limits.total_size,
+                # What was there before the limit, and is over it, fills the lane and no more.
+                "total_size": max(lane.spool.used(), lane.spool.most()),
                 "segment_size": lane.spool.limits.segment_size,
                 "max_segments": lane.spool.limits.max_segments,
                 "shared_total_size": budget.total if budget is not None else None,

@@ -108,7 +108,7 @@ class RoutedBuffer(Closing):
                 option="provider",
             )
         opened = MessageBuffer.open_lanes(
-            [(plan.config, plan.provider) for plan in plans.values()], Budget(self._config.total_size)
+            [(plan.config, plan.provider) for plan in plans.values()], Budget(self._config.total_size, len(plans))
         )
         self._lanes = dict(zip(plans, opened, strict=True))
         self._routes: dict[str, MessageBuffer] = {}

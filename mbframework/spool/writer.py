@@ -187,6 +187,11 @@ class SpoolWriter(Tip):
         prepared = self.prepared
         return sum(segment.size for segment in self.segments) + (prepared.size if prepared else self._preparing)
 
+    def most(self) -> int:
+        """Bytes that may be on disk by the lane's own limit, and by what other lanes must be left."""
+        most = self.limits.total_size
+        return most if self.share is None else min(most, self.share.most())
+
     def size_from(self, sequence: int) -> int:
         """Bytes of the segments that hold something from ``sequence`` on. The lock is held."""
         return sum(each.size for each in self.segments if each.end is None or each.end > sequence)
@@ -271,7 +276,7 @@ class SpoolWriter(Tip):
         if self.files.free_bytes(self.directory) - size < self.limits.min_free:
             raise NoSpace(f"the device has less than min_free ({self.limits.min_free} bytes) left")
         if self.share is not None and not self.share.claim(self.used(), size):
-            raise SharedFull(f"the total_size of {self.share.budget.total} bytes, which the lanes share, is reached")
+            raise SharedFull(self.share.why(size))
 
     # The housekeeper's, without the lock
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from mbframework_fake.provider import FakeProvider
 
-from mbframework import BufferLocked, MessageBuffer, RoutedBuffer, Sidecar, Undelivered, read_status
+from mbframework import BufferFull, BufferLocked, MessageBuffer, RoutedBuffer, Sidecar, Undelivered, read_status
 from mbframework.config import Config
 from mbframework.errors import ConfigurationError, FlushTimeout, MessageError, SenderStuck, UnknownProvider
+from mbframework.monitor import Monitor
 from tests.engine.rig import FAST, eventually, numbers, padded, program
 
 KiB = 1024
@@ -151,6 +152,70 @@ def test_a_lane_that_must_not_prune_is_not_made_to(tmp_path: Path, policy: str) 
         keeps.up()
         buffer.lanes["keeps"].flush(60)
         assert numbers(keeps.messages) == list(range(700))
+
+
+@pytest.mark.parametrize("mode", ["always", "buffer"])
+@pytest.mark.parametrize("policy", ["reject", "block"])
+def test_a_lane_that_never_prunes_leaves_the_others_their_parts(tmp_path: Path, policy: str, mode: str) -> None:
+    providers = {name: FakeProvider() for name in ("keeps", "works", "waits")}
+    providers["keeps"].down()
+    providers["waits"].down()
+    given = lanes(**providers)
+    given["keeps"] |= {"on_full": policy, "block_timeout": 0.05}
+    with RoutedBuffer(tmp_path / "b", lanes=given, mode=mode, **FAST | TIGHT) as buffer:
+        eventually(lambda: buffer.status()["keeps"].state == "buffering", "the outage")
+
+        def full() -> bool:
+            """Whether it refuses, and goes on doing so: one write may come before the next segment is ready."""
+            with pytest.raises(BufferFull, match="leaves the others their parts"):
+                for _ in range(2000):
+                    buffer.write("keeps", padded(buffer.status()["keeps"].accepted, 500))
+            return buffer.status()["keeps"].state == "blocked" and held(buffer)["keeps"] > part - 2 * 64 * KiB
+
+        part = 1024 * KiB // 3
+        eventually(full, "the lane's limit")
+        assert held(buffer)["keeps"] <= part
+        assert buffer.lanes["keeps"].pressure == 1.0
+        monitor = Monitor(tmp_path / "b")
+        told: Callable[[], int | None] = lambda: next(  # noqa: E731
+            lane.total_size for lane in monitor.look().lanes if lane.name == "keeps"
+        )
+        eventually(lambda: told() == part + 1, "the limit in its files")
+        monitor.close()
+        # A broker that is up takes ever so much, and one that is away has room for the lane's equal part.
+        for other in range(1000):
+            buffer.write("works", padded(other, 500))
+            if other % 100 == 0:
+                buffer.lanes["works"].flush(60)
+            if other < 400:
+                buffer.write("waits", padded(other, 500))
+        number = buffer.status()["keeps"].accepted
+        assert {name: status.pruned for name, status in buffer.status().items()} == dict.fromkeys(given, 0)
+        providers["keeps"].up()
+        providers["waits"].up()
+        buffer.flush(60)
+        assert [len(numbers(provider.messages)) for provider in providers.values()] == [number, 1000, 400]
+
+
+def test_a_lane_that_finds_no_room_says_who_has_it(tmp_path: Path) -> None:
+    with MessageBuffer(tmp_path / "b", lane="keeps", total_size="4MiB", segment_size="64KiB", **FAST) as filled:
+        for number in range(4000):
+            filled.write("keeps", padded(number, 500))
+    keeps, prunes = FakeProvider(), FakeProvider()
+    keeps.down()
+    given = lanes(keeps=keeps, prunes=prunes)
+    given["keeps"] |= {"on_full": "reject"}
+    # With shrink, what is there counts from the start, and this lane removes none of it.
+    with RoutedBuffer(tmp_path / "b", lanes=given, shrink=True, mode="always", **FAST | TIGHT) as buffer:
+        with pytest.raises(BufferFull, match=r"lane keeps holds \d+ bytes and never prunes; let it deliver, purge it"):
+            buffer.write("prunes", b"x")
+        assert buffer.status()["prunes"].state == "blocked"
+        keeps.up()
+        buffer.lanes["keeps"].flush(60)
+        eventually(lambda: buffer.status()["prunes"].state != "blocked", "room")
+        buffer.write("prunes", b"x")
+        buffer.flush(60)
+        assert len(prunes.messages) == 1
 
 
 def test_a_backlog_that_is_there_is_kept(tmp_path: Path) -> None:
