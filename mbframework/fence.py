@@ -28,9 +28,9 @@ class Fence:
         self._attempts: list[Position] = []
 
     def read(self, found: Position | None) -> None:
-        """The destination was asked, and no attempt of ours is under way."""
+        """The destination was asked. An attempt of ours may be under way all the same: on a connection that was closed,
+        the network may still have it."""
         self.expected = found
-        self._attempts.clear()
 
     def start(self, sequences: Sequence[int]) -> int:
         """The index of the first of these sequences that is not there already."""

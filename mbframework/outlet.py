@@ -204,7 +204,16 @@ class Outlet:
                 self.ledger.progress(flight)
 
     def expire(self) -> None:
-        """Let go of what is too old on disk while nothing can be sent, unless the provider may have it already."""
+        """Let go of what is too old, or below a floor, while nothing can be sent, unless the provider may have it."""
+        flight = self.ledger.flight
+        if flight is not None:
+            # The provider was closed in the middle of a batch, as before a fork.
+            if self._asks_for_doubt:
+                return
+            self._expire(flight)
+            with self.ledger.lock:
+                self.ledger.below_floor(flight)
+                self._settle(flight)
         if self._config.expire_after is None:
             return
         while True:

@@ -50,6 +50,14 @@ def test_an_attempt_counts_until_another_is_known_to_be_stored() -> None:
     assert fence.expected == at(6)
 
 
+def test_an_attempt_may_arrive_after_the_destination_was_asked() -> None:
+    fence = Fence()
+    fence.attempt(at(11))
+    fence.read(at(1))
+    fence.meet(at(11), 1, LOGGER, "there")
+    assert fence.expected == at(11)
+
+
 def test_a_position_of_another_run_is_not_ours() -> None:
     fence = Fence()
     fence.attempt(at(11))

@@ -710,6 +710,32 @@ def test_what_the_provider_may_hold_waits_until_it_was_asked(tmp_path: Path, act
         assert list(database.execute("SELECT count(*) FROM messages")) == [(100,)]
 
 
+_FORKS_WHILE_AWAY = """
+from mbframework.plugins.source import resolve_url
+from mbframework_fault.provider import FaultProvider
+from tests.engine.rig import eventually, in_state
+provider = FaultProvider(resolve_url(sys.argv[2]))
+with MessageBuffer(sys.argv[1], provider, mode="always", expire_after=0.2, batch_messages=10, **FAST) as buffer:
+    in_state(buffer, "live")
+    provider.down()
+    buffer.write_many("t", ["0"] * 50)
+    eventually(lambda: buffer.status().failures, "a failure, with a batch in hand")
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    buffer.write_many("t", ["1"] * 50)
+    eventually(lambda: buffer.status().expired == 100, "the end of all")
+"""
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{}/out.db", "file:///{}/out.jsonl"])
+def test_a_fork_during_an_outage_does_not_stop_the_expiry(tmp_path: Path, url: str) -> None:
+    """The provider is closed before a fork, with a batch in hand, and cannot be opened again."""
+    with program(_FORKS_WHILE_AWAY, tmp_path / "b", url.format(tmp_path)) as forking:
+        assert forking.end()[0] == 0
+
+
 def test_a_sidecar_lets_go_of_lanes_that_are_free(tmp_path: Path) -> None:
     """A program that comes and goes beside it gets the same lane each time."""
     url = f"file:{tmp_path}/out.jsonl"
