@@ -312,6 +312,8 @@ class DrainedLane:
         )  # fmt: skip
         self._place = Place(files, self.path, directory.buffer_id)
         self._reader = SpoolReader(files, self.path)
+        #: When the sender had found nothing, at the last look at whether all is settled; 0: it had not.
+        self._looked_at = 0
         #: Every delivered segment below was removed; -1: not known.
         self._removed_below = -1
         #: Whether it was blocked when that was last looked at, what had been settled, and since when (boot time) so.
@@ -427,10 +429,11 @@ class DrainedLane:
 
     def empty(self) -> bool:
         """Whether everything that was on disk has been settled, and what is missing counted."""
-        if not self.outlet.empty_at:
+        empty_at = self.outlet.empty_at
+        if empty_at == self._looked_at:
             return False
         # The sender found nothing since the last look; the directory has the last word.
-        self.outlet.empty_at = 0
+        self._looked_at = empty_at
         try:
             known = glance(self._files, self.path)
         except UnsupportedFormat:
@@ -479,7 +482,7 @@ class DrainedLane:
         self.outlet.close()
 
     def state(self) -> tuple[str, str]:
-        """(state, reason) as a sender without a writer sees it."""
+        """(state, reason) as a sender without a writer sees it: live while it keeps reaching the end of the spool."""
         if self.outlet.blocked:
             return "blocked", self.outlet.blocked
         if self.sender.paused:
@@ -487,7 +490,9 @@ class DrainedLane:
             return "paused", stored.words if stored is not None else "paused by request"
         if not self.sender.up:
             return "buffering", self.sender.trouble.text or "the provider is being opened"
-        return "draining", ""
+        empty_at = self.outlet.empty_at
+        recently = empty_at and self._files.boot_ns() - empty_at < self._config.live_wait * 1e9
+        return "live" if recently else "draining", ""
 
     def _tail(self) -> int | None:
         """One past the last spooled sequence, where the writer's live page leads to it. What the page gives as the

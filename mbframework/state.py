@@ -110,29 +110,53 @@ def state_of(files: Files, path: str, halves: tuple[Half, Half] | None = None) -
     """The state of a lane. ``halves``: where they are known."""
     writer, sender = halves or halves_of(files, path)
     of_writer, of_sender = _word(files, writer), _word(files, sender)
+    if writer.silent:
+        return _stale(files, of_writer.since, writer=writer, sender=sender)
     sends = sender.speaks and of_sender.name in TOLD_STATES
     if not writer.speaks or of_writer.name not in TOLD_STATES:
         if sends:
             return of_sender
+        if sender.silent:
+            return _stale(files, of_sender.since, sender=sender)
         return State("stale" if writer.held or sender.held else "dead", of_writer.since)
     if of_writer.name != "buffering" or writer.told.get("sends"):
         return of_writer
     # It only writes: how that goes on is the sender's to say.
     if sends:
         return of_sender
+    if sender.silent:
+        return _stale(files, of_writer.since, sender=sender)
     last = instant_of(files, sender.told, sender.told, "heartbeat")
     since = max(filter(None, (of_writer.since, last)), default=None)
-    pid = sender.told.get("pid")
-    process = "the sender" if pid is None else f"the sender (process {pid})"
     drain = f"mb drain {shell_word(os.path.dirname(path))}"
     match sending_of((writer, sender)):
-        case "silent":
-            return State("stale", since, f"{process} has given no sign of life")
         case "killed":
-            return State("buffering", since, f"nobody sends: {process} has died; next: {drain}")
+            who = _process("sender", sender)
+            return State("buffering", since, f"nobody sends: {who} has died; next: {drain}")
         case "none":
             return State("buffering", since, f"nobody sends: this process only writes; next: {drain}")
     return of_writer
+
+
+def _stale(files: Files, since: float | None, **halves: Half) -> State:
+    """The state where those of the halves, by name, that are silent make it stale: ``since`` is when it came into the
+    state before, and it is stale since the last sign of life of the one that fell silent first."""
+    silent = {name: half for name, half in halves.items() if half.silent}
+    beats = [instant_of(files, half.told, half.told, "heartbeat") for half in silent.values()]
+    last = min(filter(None, beats), default=None)
+    # One process that is both halves is named once.
+    named = {half.told.get("pid"): _process(name, half) for name, half in reversed(silent.items())}
+    who = " and ".join(reversed(named.values()))
+    return State(
+        "stale",
+        max(filter(None, (since, last)), default=None),
+        f"{who} {'have' if len(named) > 1 else 'has'} given no sign of life",
+    )
+
+
+def _process(name: str, half: Half) -> str:
+    pid = half.told.get("pid")
+    return f"the {name}" if pid is None else f"the {name} (process {pid})"
 
 
 def _word(files: Files, half: Half) -> State:

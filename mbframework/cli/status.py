@@ -111,8 +111,8 @@ def _since(lane: LaneStatus, now: float) -> str:
     if lane.state == "dead":
         return ", closed properly" if lane.clean else ": no process has it open, and the last one did not close it"
     if lane.state == "stale":
-        silent = "the sender" if lane.state_reason else "a process holds it, and"
-        return f": {silent} was silent for {_age(lane.heartbeat_age_s)}"
+        # Which process that is stands in the reason.
+        return f": a process holds it, and was silent for {_age(lane.heartbeat_age_s)}"
     pid = lane.writer_pid or lane.sender_pid
     process = f", process {pid}" if pid else ""
     jump = lane.clock_jump_s

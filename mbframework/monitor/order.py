@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -32,19 +33,27 @@ def boot_of(facts: Mapping[str, Any]) -> tuple[str, int]:
 def merged(one: Sequence[Event], other: Sequence[Event]) -> list[Event]:
     """Both halves, each the oldest first, together."""
     left, right = _boots(one), _boots(other)
+    # How often each boot is still to come.
+    mine_left, theirs_left = (Counter(boot for boot, _ in half) for half in (left, right))
     found: list[Event] = []
+
+    def take(half: list[tuple[str, list[Event]]], remaining: Counter[str]) -> list[Event]:
+        boot, events = half.pop()
+        remaining[boot] -= 1
+        return events
+
     while left and right:
         (mine, first), (theirs, second) = left[-1], right[-1]
         if mine == theirs:
             found += heapq.merge(first, second, key=lambda event: boot_of(event.facts)[1] if mine else event.at)
-            left.pop()
-            right.pop()
-        elif any(boot == mine for boot, _ in right):
-            found += right.pop()[1]
-        elif any(boot == theirs for boot, _ in left) or first[0].at <= second[0].at:
-            found += left.pop()[1]
+            take(left, mine_left)
+            take(right, theirs_left)
+        elif theirs_left[mine]:
+            found += take(right, theirs_left)
+        elif mine_left[theirs] or first[0].at <= second[0].at:
+            found += take(left, mine_left)
         else:
-            found += right.pop()[1]
+            found += take(right, theirs_left)
     for _, events in (*reversed(left), *reversed(right)):
         found += events
     return found

@@ -88,7 +88,7 @@ def test_it_sends_what_another_process_writes_meanwhile(start: Start, tmp_path: 
         writer.stdin.flush()
         until(lambda number=number: len(values(tmp_path / "out.db")) > number)
     assert values(tmp_path / "out.db") == ALL[:50]
-    assert read_status(tmp_path / "outbox").lanes[0].state in ("draining", "live")
+    until(lambda: read_status(tmp_path / "outbox").lanes[0].state == "live")
     _, said = writer.communicate(timeout=60)
     assert (writer.returncode, said) == (0, b"50 messages accepted\n")
     sidecar.terminate()
@@ -154,9 +154,27 @@ def test_a_sidecar_that_hangs_or_dies_beside_a_writer_is_told(
     assert check() == (1, f"MB WARNING - outbox: {why}")
     assert check("--running") == (2, f"MB CRITICAL - outbox: {why}")
     sidecar = start("drain", "outbox", env=quick | provider)
-    until(lambda: lane().sender == "alive" and lane().delivered == 3)
+    until(lambda: lane().state == "live" and lane().delivered == 3)
     assert values(tmp_path / "out.db") == ALL[:3]
-    assert check()[0] == 0
+    assert check("--not-live", "1ms,1m")[0] == 0
+    writer.send_signal(signal.SIGSTOP)
+    until(lambda: lane().state == "stale")
+    hung = lane()
+    assert (hung.sender, hung.state_reason) == ("alive", f"the writer (process {writer.pid}) has given no sign of life")
+    assert hung.heartbeat_age_s is not None
+    assert hung.heartbeat_age_s >= 1
+    assert hung.state_since is not None
+    assert hung.state_since < time.time() - 0.9
+    code, said = check("--heartbeat", "1s,1m")
+    assert code == 1
+    assert said.startswith(f"MB WARNING - outbox: {hung.state_reason} for ")
+    sidecar.send_signal(signal.SIGSTOP)
+    until(lambda: lane().sender == "silent")
+    both = f"the writer (process {writer.pid}) and the sender (process {sidecar.pid}) have given no sign of life"
+    assert (lane().state, lane().state_reason) == ("stale", both)
+    sidecar.send_signal(signal.SIGCONT)
+    writer.send_signal(signal.SIGCONT)
+    until(lambda: lane().state == "live")
 
 
 def test_a_lane_that_another_process_sends_is_named(mb: Run, start: Start, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_drop_takes_a_typed_confirmation(home: Path) -> None:
             await on.press("j", "j", "d", "escape")
             assert (on.left, on.stage.app.screen) == (1000, on.screen)
             await on.press("d")
-            assert "Drop letter 3 of lane main?" in on.stage.text
+            assert "Drop letter 3 of lane main of" in on.stage.text
             await on.type("yes")
             assert 'expected "drop"' in on.stage.text
             await on.type("drop")
@@ -222,7 +222,7 @@ def test_marked_letters_are_replayed_as_new_messages(home: Path) -> None:
             await on.press("space", "j", "space", "space")
             assert "3 marked" in on.stage.text
             await on.press("k", "space", "r")
-            assert "Replay 2 letters of lane main?" in on.stage.text
+            assert "Replay 2 letters of lane main of" in on.stage.text
             await on.type("replay 2")
             await on.stage.until(lambda: on.said == "2 replayed", "the replay")
             await on.stage.until(lambda: on.screen.list.total == 998, "the letters that are left")

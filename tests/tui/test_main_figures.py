@@ -137,6 +137,11 @@ def test_a_clock_that_was_set_is_told_in_one_word() -> None:
             "the sender is silent",
         ),
         (
+            {"state": "stale", "state_reason": "the writer (process 4242) has given no sign of life"},
+            ["? STALE", "silent for 12s", "pid 4242"],
+            "the writer is silent",
+        ),
+        (
             {"state_reason": "nobody sends: the sender (process 7) has died; next: mb drain b", "sender": "killed"},
             ["■ BUFFERING", "growing, full in 41m", "nobody sends: the sender (process 7) has died; next: mb drain b"],
             "nobody sends",

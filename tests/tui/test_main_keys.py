@@ -13,7 +13,8 @@ from mbtui.source import Directories
 
 from mbframework import MessageBuffer, read_status
 from mbframework.errors import MessageBufferError
-from tests.tui.scripted import ScriptedSource, buffering, lane, live, segments, view
+from mbframework.monitor import View
+from tests.tui.scripted import NOW, ScriptedSource, buffering, lane, live, segments, view
 from tests.tui.stage import staged
 
 pytestmark = pytest.mark.timeout(60)
@@ -69,6 +70,41 @@ def test_lanes_and_directories() -> None:
             await stage.until(lambda: "orders/audit" in stage.lines[0])
             await stage.press("l", "escape")
             assert "orders/audit" in stage.lines[0]
+
+    run(play())
+
+
+def test_what_went_while_the_list_of_lanes_was_open_opens_nothing_else() -> None:
+    orders, events = view(lane(), live("audit")), view(buffering(), directory="/srv/events")
+    gone = View(directory=orders.directory, at=NOW, error="it is not a directory")
+
+    async def play() -> None:
+        source = ScriptedSource((orders, events))
+        async with staged(source) as stage:
+
+            async def meanwhile(*views: View) -> None:
+                await stage.press("l")
+                source.views = views
+                stage.app.scout.nudge()
+                await stage.until(lambda: stage.app.main.sight is not None and stage.app.main.sight.views == views)
+
+            await meanwhile(orders, view(buffering(), directory="/srv/aside"), events)
+            await stage.press("end", "enter")
+            await stage.until(lambda: "events/main" in stage.lines[0])
+            # More lanes than are left, and a lane in front of the one that is meant.
+            await meanwhile(gone, events)
+            await stage.press("home", "enter")
+            await stage.until_shown("lane main of /var/lib/mb/orders is not there any more")
+            assert "events/main" in stage.lines[0]
+            await meanwhile(orders, events)
+            await stage.press("end", "enter")
+            assert "events/main" in stage.lines[0]
+            # The lane that is shown goes: another one takes its place, which is said.
+            await stage.press("[")
+            await stage.until(lambda: "orders/audit" in stage.lines[0])
+            source.views = (view(lane()), events)
+            stage.app.scout.nudge()
+            await stage.until_shown("lane audit of /var/lib/mb/orders", "this is lane main")
 
     run(play())
 
@@ -296,6 +332,16 @@ def test_with_write_what_changes_a_buffer_is_asked_for() -> None:
             await stage.press(*" main", "enter")
             await stage.until(lambda: len(engine.asked) == 5)
             await stage.press("X", "escape")
+            # Two buffers may have lanes of one name.
+            source.views = (view(), view(directory="/srv/other/orders"))
+            stage.app.scout.nudge()
+            await stage.until(lambda: len(stage.app.main.places) == 2)
+            await stage.press("]", "X")
+            await stage.until_shown("of /srv/other/orders?")
+            await stage.press(*"purge main", "enter")
+            await stage.until_shown('expected "purge orders/main"')
+            await stage.press(*["backspace"] * 4, *"orders/main", "enter")
+            await stage.until(lambda: len(engine.asked) == 6)
 
     run(play())
     assert engine.asked == [
@@ -304,6 +350,7 @@ def test_with_write_what_changes_a_buffer_is_asked_for() -> None:
         (path, "retry", {}),
         (path, "mode", {"mode": "always"}),
         (path, "purge", {}),
+        ("/srv/other/orders/main", "purge", {}),
     ]
 
 

@@ -21,6 +21,7 @@ from mbtui.event_view import EventView
 from mbtui.figures import count, moment
 from mbtui.ink import Line, clean
 from mbtui.keys import bar
+from mbtui.lane_words import address
 from mbtui.lines_view import LinesView
 from mbtui.panels import HEIGHT, Span, panels
 from mbtui.past import WINDOWS, Past
@@ -132,8 +133,8 @@ class DashboardScreen(Screen[None]):
 
     def _at(self, places: Sequence[Place]) -> int:
         wanted = (self.wish.directory, self.wish.lane)
-        for at, (view, lane) in enumerate(places):
-            if (view.directory, lane.name if lane is not None else "") == wanted:
+        for at, each in enumerate(places):
+            if address(each) == wanted:
                 return at
         same = [at for at, (view, _) in enumerate(places) if view.directory == wanted[0]]
         return same[0] if same else 0

@@ -183,7 +183,9 @@ class DeadScreen(BrowseScreen[DeadRow]):
             return
         number = count(chosen)
         which = f"letter {chosen[0][0]:,}" if number == 1 else f"{number:,} letters"
-        question = f"{verb.capitalize()} {which} of lane {self._lane}? {one if number == 1 else several}"
+        question = (
+            f"{verb.capitalize()} {which} of lane {self._lane} of {self._directory}? {one if number == 1 else several}"
+        )
         sure = await self.app.push_screen_wait(Confirm(question, verb if number == 1 else f"{verb} {number}"))
         if not sure:
             return

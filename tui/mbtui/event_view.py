@@ -53,12 +53,15 @@ class EventView(RowsView):
     def order_anew(self) -> None:
         """Filter and order them again."""
         following = self.cursor >= self.total - 1 if not self.descending else self.cursor == 0
+        chosen = self.chosen
         self._shown = [event for event in self._all if self.pattern.shows(event_text(event))]
         if self.descending:
             self._shown.reverse()
         self.set_total(len(self._shown))
         if following:
             self.move_to(0 if self.descending else self.total - 1)
+        elif chosen in self._shown:
+            self.shift(self._shown.index(chosen) - self.cursor)
         self.refresh()
 
     @property

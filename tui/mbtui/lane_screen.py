@@ -15,7 +15,7 @@ from mbframework.monitor import LaneView, View
 from mbtui.figures import age, count
 from mbtui.glyphs import Glyphs
 from mbtui.ink import Line, clean, crop
-from mbtui.lane_words import letters, loss, nobody_sends, place, state, verdict
+from mbtui.lane_words import address, letters, loss, nobody_sends, place, state, verdict
 from mbtui.rows_view import RowsView
 
 Place = tuple[View, LaneView | None]
@@ -61,8 +61,9 @@ class _Lanes(RowsView):
         return lane_line(*self.places[at], self._glyphs, width=width, name=min(_LONGEST_NAME, longest))
 
 
-class LaneScreen(ModalScreen[int | None]):
-    """Gives the place that was chosen, None where the person left."""
+class LaneScreen(ModalScreen[tuple[str, str] | None]):
+    """Gives the place that was chosen, as directory and lane, None where the person left. It shows the places as they
+    were when it was opened: others may have come since, and these have gone."""
 
     DEFAULT_CSS = """
     LaneScreen {
@@ -94,7 +95,7 @@ class LaneScreen(ModalScreen[int | None]):
         lanes.focus()
 
     def on_rows_view_opened(self, event: RowsView.Opened) -> None:
-        self.dismiss(event.row)
+        self.dismiss(address(self._places[event.row]))
 
     def action_leave(self) -> None:
         self.dismiss(None)

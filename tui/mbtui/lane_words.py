@@ -165,6 +165,12 @@ def problems(view: View, lane: LaneView | None) -> list[str]:
     return found
 
 
+def address(of: tuple[View, LaneView | None]) -> tuple[str, str]:
+    """A place by what stays the same while others come and go: the directory, and the lane ("" where it has none)."""
+    view, lane = of
+    return view.directory, lane.name if lane is not None else ""
+
+
 def place(view: View, lane: LaneView | None) -> str:
     """The lane by a short name: the directory's last part, and the lane where it is not the only one."""
     directory = clean(view.directory.rstrip("/").rpartition("/")[2] or view.directory)

@@ -19,6 +19,7 @@ from mbtui.dashboard_screen import DashboardScreen
 from mbtui.event_view import EventView, event_line
 from mbtui.ink import plain
 from mbtui.keys import KEYS
+from mbtui.lane_words import address
 from mbtui.past import WINDOWS
 from mbtui.pattern import Pattern
 from mbtui.rows_view import RowsView
@@ -91,6 +92,9 @@ class MainScreen(DashboardScreen):
         place = self.place
         if place is None or place[1] is None:
             return
+        if self.wish.lane and address(place) != (self.wish.directory, self.wish.lane):
+            # Whoever is about to press a key that changes the lane is to know that it is another one.
+            self._say_gone(self.wish.directory, self.wish.lane, place[1].name)
         table = self._segments
         room = max(20, table.visible_rows)
         # In steps, so that a row up or down asks for nothing new.
@@ -135,24 +139,31 @@ class MainScreen(DashboardScreen):
     def action_lane(self, step: int) -> None:
         places = self.places
         if len(places) > 1:
-            self._choose((self._at(places) + step) % len(places))
+            self._choose(*address(places[(self._at(places) + step) % len(places)]))
 
     def action_lanes(self) -> None:
         from mbtui.lane_screen import LaneScreen
 
-        def chosen(at: int | None) -> None:
-            if at is not None:
-                self._choose(at)
+        def chosen(wanted: tuple[str, str] | None) -> None:
+            if wanted is None:
+                return
+            if wanted in map(address, self.places):
+                self._choose(*wanted)
+            else:
+                self._say_gone(*wanted)
 
         if places := self.places:
             self.app.push_screen(LaneScreen(places, self._at(places), self._app.glyphs), chosen)
 
-    def _choose(self, at: int) -> None:
-        view, lane = self.places[at]
+    def _say_gone(self, directory: str, lane: str, instead: str = "") -> None:
+        what = f"lane {lane} of {directory}" if lane else directory
+        self._app.say(f"{what} is not there any more{f'; this is lane {instead}' if instead else ''}", "warning")
+
+    def _choose(self, directory: str, lane: str) -> None:
         self._follows = True
         self._segments.forget()
         # Without a number: the first sight of a lane is where its sender stands.
-        self.wish = Wish(view.directory, lane.name if lane is not None else "", order=self.wish.order)
+        self.wish = Wish(directory, lane, order=self.wish.order)
         self._app.want(self.wish)
         self._draw()
 

@@ -4,12 +4,14 @@ need none (see :mod:`mbframework.lanedesk`).
 Promises
 --------
 - Nothing is asked of anybody unless the dashboard was started with ``--write``.
-- A change of mode and a purge take a typed confirmation.
+- A change of mode and a purge take a typed confirmation. It shows the buffer's directory; where several are shown, what
+  is typed for a purge names the buffer as well.
 - The answer, or why there is none, is shown; the event loop never waits for it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from mbframework.config import MODES
 from mbframework.errors import MessageBufferError
 from mbframework.files import Files
 from mbframework.monitor import LaneView
+from mbtui.ink import clean
 
 if TYPE_CHECKING:
     from mbtui.app import DashboardApp
@@ -66,6 +69,8 @@ class Orders:
         from mbtui.dialogs import Ask as AskDialog
         from mbtui.dialogs import Confirm
 
+        directory = os.path.dirname(path)
+
         def known(text: str) -> str:
             mode = text.strip().lower()
             if mode not in MODES:
@@ -73,7 +78,7 @@ class Orders:
             return mode
 
         def confirmed(mode: str) -> None:
-            question = f"Change the mode of lane {lane.name} from {lane.status.mode} to {mode}?"
+            question = f"Change the mode of lane {lane.name} of {directory} from {lane.status.mode} to {mode}?"
 
             def give(yes: bool | None) -> None:
                 if yes:
@@ -85,7 +90,7 @@ class Orders:
             if mode is not None:
                 confirmed(mode)
 
-        question = f"Mode of lane {lane.name}, now {lane.status.mode}: {', '.join(MODES)}?"
+        question = f"Mode of lane {lane.name} of {directory}, now {lane.status.mode}: {', '.join(MODES)}?"
         self._app.push_screen(AskDialog(question, known, hint="mode"), chosen)
 
     def purge(self, path: str, lane: LaneView) -> None:
@@ -96,13 +101,17 @@ class Orders:
 
         waiting = lane.status.resident
         what = f"The {waiting:,} messages that wait" if waiting != 1 else "The message that waits"
-        question = f"Purge lane {lane.name}? {what} will never be delivered, nor come back."
+        directory = os.path.dirname(path)
+        question = f"Purge lane {lane.name} of {directory}? {what} will never be delivered, nor come back."
+        several = len({view.directory for view, _ in self._app.main.places}) > 1
+        # Typed as it is shown: a name may hold what no key gives.
+        name = clean(os.path.join(os.path.basename(directory), lane.name) if several else lane.name)
 
         def give(yes: bool | None) -> None:
             if yes:
                 self._give(path, "purge", {}, "purged")
 
-        self._app.push_screen(Confirm(question, f"purge {lane.name}"), give)
+        self._app.push_screen(Confirm(question, f"purge {name}"), give)
 
     def _give(self, path: str, action: str, arguments: dict[str, Any], done: str) -> None:
         def work() -> None:

@@ -109,8 +109,8 @@ def health(lane: LaneView, now: float, width: int, glyphs: Glyphs) -> Panel:
     """How the provider is, and what was lost."""
     known = lane.status
     if known.state in ("dead", "stale"):
-        # Where another process writes, the state has a reason.
-        silent = "the sender is silent" if known.state_reason else "process is silent"
+        two = known.writer_pid and known.sender_pid and known.writer_pid != known.sender_pid
+        silent = f"the {'sender' if known.sender == 'silent' else 'writer'} is silent" if two else "process is silent"
         nobody = "no process has it" if known.state == "dead" else silent
         first: Line = ((nobody, "bad" if known.state == "stale" or not known.clean else "dim"),)
         second, third = _former_error(lane, now)
