@@ -62,13 +62,14 @@ def peek(
 
 def next_waiting(browser: LaneBrowser, settled: Settled) -> Entry | None:
     """The first message that has not left the lane; None where none waits on disk."""
-    at = settled.next
-    while page := browser.page(at, 100, value_limit=0):
+    # As a rule it is the first one, and they may be large.
+    at, limit = settled.next, 1
+    while page := browser.page(at, limit, value_limit=0):
         for item in page:
             if isinstance(item, Entry) and not settled.has(item):
                 return item
         last = page[-1]
-        at = (last.last if isinstance(last, Gap) else last.sequence) + 1
+        at, limit = (last.last if isinstance(last, Gap) else last.sequence) + 1, 100
     return None
 
 
