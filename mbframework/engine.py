@@ -106,11 +106,11 @@ class Engine:
         segments = [Segment.of(found) for found in begun.segments]
         resident = sum(segment.size for segment in segments)
         total = config.total_size
-        spare = 3 * config.segment_size
-        if not config.shrink and resident + spare > total and resident > total // 2:
+        reserve = 3 * config.segment_size
+        if not config.shrink and resident + reserve > total and resident > total // 2:
             # Opening takes nothing away. But a program that is started again and again must not have more each time.
-            ceiling = total + spare
-            total = max(total, resident + spare if resident > ceiling else min(resident + spare, ceiling))
+            ceiling = total + reserve
+            total = max(total, resident + reserve if resident > ceiling else min(resident + reserve, ceiling))
             if total > config.total_size:
                 _log.warning(
                     "lane %s holds %d bytes, more than total_size=%d allows: it is kept until it is delivered "
@@ -118,7 +118,7 @@ class Engine:
                 )  # fmt: skip
         min_free = config.min_free
         if segments and not config.shrink:
-            spare = max(0, files.free_bytes(self.path) - 3 * config.segment_size)
+            spare = max(0, files.free_bytes(self.path) - reserve)
             if spare < min_free:
                 # Half of it, since others write to the device as well.
                 min_free = spare // 2
@@ -158,7 +158,7 @@ class Engine:
         if self.budget is not None:
             wake = self.lane.chores.set if config.on_full == "prune" else None
             spool.share = self.budget.join(
-                self.name, resident, 3 * config.segment_size, limits.total_size, shrink=config.shrink, wake=wake
+                self.name, resident, reserve, limits.total_size, shrink=config.shrink, wake=wake
             )
         self.lane.on_hand_over = self._handed_over
         #: What had been settled when the lane last left live (-1: never), and why it left.

@@ -77,6 +77,11 @@ def place_of(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def hidden(directory: str) -> OSError:
+    """What is raised where another directory stands in the place of this one."""
+    return OSError(errno.ESTALE, "another directory stands where the buffer's was; put it back", directory)
+
+
 def kind_of(mode: int) -> str:
     """In words, what stands where a regular file was expected; ``mode`` as in :class:`os.stat_result`."""
     return _KINDS.get(stat.S_IFMT(mode), "something else")
@@ -137,7 +142,7 @@ class Files:
             directory = os.path.dirname(directory)
             places = list(self._anchors.get(directory, {}).values())
             if places and places.count(place_of(os.lstat(directory))) < len(places):
-                raise OSError(errno.ESTALE, "another directory stands where the buffer's was; put it back", directory)
+                raise hidden(directory)
 
     def open(self, path: str, *, create: bool = False, exclusive: bool = False, write: bool = True) -> int:
         """A descriptor of a regular file; ``create`` makes it with mode 0600."""

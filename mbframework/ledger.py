@@ -159,7 +159,6 @@ class Ledger:
         with self.lock:
             if self.flight is not None and not self.flight.in_memory and not self._named:
                 self._publish()
-                self._named = True
 
     def progress(self, flight: Flight) -> None:
         """Count what is settled of a flight that goes on; only one that is on disk. ``lock`` is held."""
@@ -404,6 +403,7 @@ class Ledger:
             self._unstored = True
         else:
             self._unstored = False
+        self._named = True
         self.lock.notify_all()
 
 

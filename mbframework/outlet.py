@@ -128,8 +128,10 @@ class Outlet:
             return False
         with self.ledger.lock:
             flight = self.ledger.flight
-            if flight is None or self.ledger.overtaken(flight):
-                return flight is not None
+            if flight is None:
+                return False
+            if self.ledger.overtaken(flight):
+                return True
         return any(not flight.marks[index] for index in self._expired(flight))
 
     def told(self, sequence: int) -> None:

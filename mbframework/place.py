@@ -16,7 +16,7 @@ import errno
 import os
 
 from mbframework.errors import UnsupportedFormat
-from mbframework.files import Files, is_broken, place_of
+from mbframework.files import Files, hidden, is_broken, place_of
 from mbframework.spool.survey import read_head
 
 
@@ -48,7 +48,7 @@ class Place:
                 "former one: end it, and start it again",
                 self._directory,
             )
-        raise OSError(errno.ESTALE, "another directory stands where the buffer's was; put it back", self._directory)
+        raise hidden(self._directory)
 
     def check_device(self) -> None:
         """:meth:`check`, but for what may pass by itself."""

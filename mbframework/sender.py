@@ -454,8 +454,8 @@ class Sender:
                     lane.leave_live_if_possible(why)
                     # What was settled of a batch in memory counts from now on like that of one on disk.
                     try:
-                        self.outlet.ledger.name_flight()
                         self.outlet.note_progress()
+                        self.outlet.ledger.name_flight()
                     except OSError as error:
                         # It is in memory, and goes out with what the seek has to say next.
                         _log.warning("lane %s: the seek cannot be stored: %s", self.context.lane, error)

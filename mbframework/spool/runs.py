@@ -23,7 +23,7 @@ from mbframework.spool import survey
 from mbframework.spool.index import SegmentIndex
 from mbframework.spool.layout import ID_SIZE, RUN_RECORD, RUNS_FILE
 from mbframework.spool.remains import Remains
-from mbframework.spool.slots import NEW, SlotFile, finish
+from mbframework.spool.slots import NEW, SlotFile, draft, finish
 
 #: So many openings are known at least: of a program that begins every minute those of three weeks.
 KEPT: Final = 1 << 15
@@ -76,12 +76,7 @@ class Runs:
         try:
             if files.exists(new):
                 files.unlink(new)
-            fd = files.open(new, create=True, exclusive=True)
-            try:
-                files.pwrite(fd, content, 0)
-                files.datasync(fd)
-            finally:
-                files.close(fd)
+            files.close(draft(files, self._path, content))
             # The other name leads to it before this one goes.
             files.sync_directory(self._directory)
         except OSError as error:

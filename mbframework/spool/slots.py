@@ -53,10 +53,8 @@ class SlotFile:
         temporary = f"{path}{NEW}"
         if f"{name}{NEW}" in names:
             files.unlink(temporary)
-        fd = files.open(temporary, create=True, exclusive=True)
+        fd = draft(files, path, first + bytes(size - len(first)))
         try:
-            files.pwrite(fd, first + bytes(size - len(first)), 0)
-            files.datasync(fd)
             if name in names:
                 number = next(n for n in range(len(names) + 1) if f"{name}.damaged-{n}" not in names)
                 files.rename(path, f"{path}.damaged-{number}")
@@ -144,6 +142,18 @@ class SlotFile:
             fd, self.fd = self.fd, -1
             if fd >= 0:
                 self._files.close(fd)
+
+
+def draft(files: Files, path: str, content: bytes) -> int:
+    """A descriptor of a file that is whole on the device before it gets its name. Raises OSError."""
+    fd = files.open(f"{path}{NEW}", create=True, exclusive=True)
+    try:
+        files.pwrite(fd, content, 0)
+        files.datasync(fd)
+    except BaseException:
+        files.close(fd)
+        raise
+    return fd
 
 
 def finish(files: Files, path: str) -> None:
