@@ -12,8 +12,8 @@ Where the broker comes from, first match wins:
 3. Maven and a Java runtime: the jars are fetched once into ``~/.cache/mbframework`` (or
    ``XDG_CACHE_HOME``), behind a file lock and complete or not at all.
 
-``python -m mbframework.testing.kafka`` runs a broker in the foreground, for demos; with ``--prepare`` it only fetches the
-jars, and keeps the classes that a broker loads where Java finds them faster. Three of them are
+``python -m mbframework.testing.kafka`` runs a broker in the foreground, for demos; with ``--prepare`` it only fetches
+the jars, and keeps the classes that a broker loads where Java finds them faster. Three of them are
 :mod:`mbframework.testing.kafka_cluster`.
 """
 
