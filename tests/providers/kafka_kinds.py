@@ -16,12 +16,11 @@ from mbframework.provider import Provider
 
 @dataclass(frozen=True)
 class Kind:
-    """``path`` and ``client``: what its status begins with. ``fast``: whether a test may send many messages."""
+    """``path`` and ``client``: what its status begins with."""
 
     scheme: str
     path: str
     client: str
-    fast: bool = True
     bulk: bool = True
 
     def make(self, *hosts: str, **options: Any) -> Provider:
@@ -35,7 +34,7 @@ KAFKA = Kind("kafka", "bulk", "kafka-python 3.0.")
 CONFLUENT = Kind("confluent", "produce()", "confluent-kafka 2.")
 ALL = {
     "kafka-bulk": KAFKA,
-    "kafka-send()": Kind("kafka", "send() (bulk=no)", "kafka-python 3.0.", fast=False, bulk=False),
+    "kafka-send()": Kind("kafka", "send() (bulk=no)", "kafka-python 3.0.", bulk=False),
     "confluent": CONFLUENT,
 }
 

@@ -84,11 +84,20 @@ def repeats_of(broker: KafkaBroker, topic: str, values: list[bytes]) -> int:
     return len(records) - len(values)
 
 
-class _Counted:
-    """A provider that is asked how many batches it has sent."""
+class _Stream:
+    """Batches that one provider sends until it is told that it is enough."""
 
-    def __init__(self, provider: Provider) -> None:
-        self._provider, self.batches = provider, 0
+    def __init__(self, provider: Provider, topic: str) -> None:
+        self._provider, self.topic = provider, topic
+        self.values: list[bytes] = []
+        self.batches = self.doubtful = 0
+
+    def run(self, enough: threading.Event) -> None:
+        sent: Any = self
+        while not enough.is_set():
+            values = [b"%06d" % number for number in range(len(self.values), len(self.values) + 500)]
+            self.values += values
+            self.doubtful += deliver(sent, self.topic, values, 500, 280)
 
     def send(self, batch: Batch) -> None:
         self._provider.send(batch)
@@ -96,32 +105,44 @@ class _Counted:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("send_timeout", [120.0, 0.7], ids=["waits for the broker", "gives up and sends again"])
-def test_killed_while_sending(
-    send_timeout: float,
-    kafka_control: KafkaBroker,
-    kafka_topic: NewTopic,
-    new_provider: NewProvider,
-    sender: ThreadPoolExecutor,
-    kind: Kind,
-) -> None:
-    """kill -9: nothing is lost, the order holds, and a batch is repeated only where the answer was uncertain."""
-    topic, kills, size = kafka_topic(partitions=3), 2 if LONG else 1, 500
-    provider = new_provider(send_timeout=send_timeout)
-    values = [b"%06d" % i for i in range(kills * (120_000 if kind.fast else 20_000))]
-    sent: Any = _Counted(provider)
-    done = sender.submit(deliver, sent, topic, values, size, 280)
-    for _ in range(kills):
-        before = sent.batches
-        # The kill is to come in the middle of any send.
-        eventually(lambda: sent.batches > before + 5, "the first batches")  # noqa: B023
-        kafka_control.kill()
-        time.sleep(1.0)
-        assert not done.done(), "everything was delivered before the kill"
-        kafka_control.restart()
-    doubtful = done.result(280)
-    repeated = repeats_of(kafka_control, topic, values)
-    assert repeated <= (doubtful if send_timeout < 1 else 0)
+def test_killed_while_sending(kafka_control: KafkaBroker, kafka_topic: NewTopic, of_each_kind: NewProvider) -> None:
+    """kill -9: nothing is lost, the order holds, and a batch is repeated only where the answer was uncertain.
+
+    Each provider once waits for the broker, and once gives up and sends again.
+    """
+    streams = {
+        (name, timeout): _Stream(of_each_kind(kind, send_timeout=timeout), kafka_topic(partitions=3))
+        for name, kind in ALL.items()
+        for timeout in (120.0, 0.7)
+    }
+    enough = threading.Event()
+
+    def five_more() -> None:
+        before = {each: stream.batches for each, stream in streams.items()}
+        eventually(
+            lambda: all(running.done() or streams[each].batches > before[each] + 5 for each, running in all_of.items()),
+            "five batches of each",
+            timeout=120,
+        )
+
+    with ThreadPoolExecutor(len(streams)) as pool:
+        all_of = {each: pool.submit(stream.run, enough) for each, stream in streams.items()}
+        try:
+            for _ in range(2 if LONG else 1):
+                # The kill is to come in the middle of any send.
+                five_more()
+                kafka_control.kill()
+                time.sleep(1.0)
+                assert not any(running.done() for running in all_of.values())
+                kafka_control.restart()
+            five_more()
+        finally:
+            enough.set()
+        for running in all_of.values():
+            running.result(280)
+    for (name, timeout), stream in streams.items():
+        repeated = repeats_of(kafka_control, stream.topic, stream.values)
+        assert repeated <= (stream.doubtful if timeout < 1 else 0), (name, timeout)
 
 
 def test_what_was_sent_before_a_refusal_is_uncertain(
