@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mbframework import narration
@@ -110,9 +110,12 @@ def state_of(files: Files, path: str, halves: tuple[Half, Half] | None = None) -
     """The state of a lane. ``halves``: where they are known."""
     writer, sender = halves or halves_of(files, path)
     of_writer, of_sender = _word(files, writer), _word(files, sender)
-    if writer.silent:
-        return _stale(files, of_writer.since, writer=writer, sender=sender)
     sends = sender.speaks and of_sender.name in TOLD_STATES
+    if writer.silent:
+        stale = _stale(files, of_writer.since, writer=writer, sender=sender)
+        # What keeps the other half from sending goes on being true.
+        kept = f"the sender is {of_sender.name}: {of_sender.reason}; " if sends and of_sender.reason else ""
+        return replace(stale, reason=kept + stale.reason)
     if not writer.speaks or of_writer.name not in TOLD_STATES:
         if sends:
             return of_sender

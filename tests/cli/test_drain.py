@@ -168,6 +168,11 @@ def test_a_sidecar_that_hangs_or_dies_beside_a_writer_is_told(
     code, said = check("--heartbeat", "1s,1m")
     assert code == 1
     assert said.startswith(f"MB WARNING - outbox: {hung.state_reason} for ")
+    assert CliRunner().invoke(main, ["pause", str(outbox)]).exit_code == 0
+    until(lambda: lane().state_reason.startswith("the sender is paused: "))
+    assert (lane().state, lane().state_reason.endswith("; " + hung.state_reason)) == ("stale", True)
+    assert CliRunner().invoke(main, ["resume", str(outbox)]).exit_code == 0
+    until(lambda: lane().state_reason == hung.state_reason)
     sidecar.send_signal(signal.SIGSTOP)
     until(lambda: lane().sender == "silent")
     both = f"the writer (process {writer.pid}) and the sender (process {sidecar.pid}) have given no sign of life"
