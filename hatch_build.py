@@ -3,7 +3,7 @@
 Promises: without a compiler, with one that fails, or with an interpreter for which the extension is not made, the
 result is a pure wheel and one line that says why. ``MBFRAMEWORK_EXTENSION=off`` builds none, ``require`` ends the build
 with an error where there would be none. It is compiled in a fresh folder, so that nothing left behind gets into a
-wheel.
+wheel. It consists of a file for the core and one for each provider that has its own: all of them, or none.
 
 ``CC`` and ``CFLAGS`` are obeyed. One extension serves all CPython releases from 3.11 on (abi3).
 """
@@ -22,7 +22,11 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-NAME = "_speedups.abi3.so"
+#: What is compiled: the module's file in the wheel, and its source.
+MODULES = {
+    "mbframework/_speedups.abi3.so": "speedups.c",
+    "mbframework_kafka/_speedups.abi3.so": "kafka.c",
+}
 #: The oldest CPython whose limited API is enough.
 OLDEST = (3, 11)
 
@@ -39,10 +43,9 @@ class ExtensionHook(BuildHookInterface[Any]):
         wanted = os.environ.get("MBFRAMEWORK_EXTENSION", "").strip().lower() or "auto"
         if wanted not in ("auto", "off", "require"):
             raise SystemExit(f"MBFRAMEWORK_EXTENSION={wanted!r}; expected auto, off or require")
-        # Beside the sources, where only an editable install looks.
-        beside = Path(self.root, "mbframework", NAME)
         if version == "editable":
-            beside.unlink(missing_ok=True)
+            for name in MODULES:
+                self._beside(name).unlink(missing_ok=True)
         if wanted == "off":
             return
         self._folder = tempfile.mkdtemp(prefix="mbframework-build-")
@@ -54,10 +57,11 @@ class ExtensionHook(BuildHookInterface[Any]):
                 raise SystemExit(f"MBFRAMEWORK_EXTENSION=require, but the extension cannot be built: {why}") from None
             self.app.display_warning(f"mbframework: plain Python, without the extension in C: {why}")
             return
-        if version == "editable":
-            shutil.copy(built, beside)
-        else:
-            build_data["force_include"][str(built)] = f"mbframework/{NAME}"
+        for name, file in built.items():
+            if version == "editable":
+                shutil.copy(file, self._beside(name))
+            else:
+                build_data["force_include"][str(file)] = name
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"] = False
         build_data["tag"] = f"cp{OLDEST[0]}{OLDEST[1]}-abi3-{platform}"
@@ -66,9 +70,14 @@ class ExtensionHook(BuildHookInterface[Any]):
         """Called by hatchling when the wheel is written."""
         shutil.rmtree(getattr(self, "_folder", ""), ignore_errors=True)
 
+    def _beside(self, name: str) -> Path:
+        """Where a module's file stands beside the sources in Python: only an editable install looks there."""
+        package, _, file = name.partition("/")
+        return Path(self.root, "" if package == "mbframework" else "providers", package, file)
 
-def compile_extension(sources: Path, folder: Path) -> Path:
-    """The extension's file, made in ``folder``.
+
+def compile_extension(sources: Path, folder: Path) -> dict[str, Path]:
+    """The extension's files, made below ``folder``, by their names in the wheel.
 
     :raises NotBuiltError: there is none for this interpreter, or the compiler failed.
     """
@@ -77,12 +86,20 @@ def compile_extension(sources: Path, folder: Path) -> Path:
     settings = sysconfig.get_config_vars()
     link = shlex.split(settings.get("LDSHARED") or "cc -shared")
     link[:1] = shlex.split(os.environ.get("CC", "")) or link[:1]
-    target = folder / NAME
     command = [
         *link, *shlex.split(settings.get("CCSHARED") or "-fPIC"), "-O2", "-DNDEBUG", "-g0", "-fvisibility=hidden",
         *shlex.split(os.environ.get("CFLAGS", "")), f"-DPy_LIMITED_API=0x{OLDEST[0]:02x}{OLDEST[1]:02x}0000",
-        f"-I{sysconfig.get_path('include')}", str(sources / "speedups.c"), "-o", str(target),
+        f"-I{sysconfig.get_path('include')}",
     ]  # fmt: skip
+    built = {}
+    for name, source in MODULES.items():
+        built[name] = folder / name
+        built[name].parent.mkdir(parents=True, exist_ok=True)
+        _run_compiler([*command, str(sources / source), "-o", str(built[name])], built[name])
+    return built
+
+
+def _run_compiler(command: list[str], target: Path) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     except OSError as error:
@@ -90,4 +107,3 @@ def compile_extension(sources: Path, folder: Path) -> Path:
     if done.returncode or not target.is_file():
         lines = done.stderr.strip().splitlines() or [f"{command[0]} ended with {done.returncode}"]
         raise NotBuiltError(next((line for line in lines if "error" in line), lines[0]))
-    return target

@@ -8,6 +8,7 @@ Promises
   extension where there is a fitting one, ``off`` does not, ``require`` raises ImportError where there is none; so does
   any other word.
 - :data:`why_plain` says why the path is the plain one; "" where it is not.
+- What a provider has in C is a module of its own, which it takes with :func:`load`: all of this holds for it as well.
 
 The classes below have no content of their own here: with the extension they hold, in C, the attributes that they name,
 and those who inherit from them need not know.
@@ -15,6 +16,7 @@ and those who inherit from them need not know.
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import zlib
@@ -35,27 +37,32 @@ class ExtensionUnusable(ConfigurationError, ImportError):
     """``MBFRAMEWORK_EXTENSION`` asks for what is not there. Raised where the package is imported."""
 
 
-def _load(wanted: str) -> tuple[ModuleType | None, str]:
-    """The extension, or None and why."""
+def load(name: str, build: int) -> tuple[ModuleType | None, str]:
+    """The module ``name`` of the extension, or None and why.
+
+    :param build: the ``BUILD`` that it must have.
+    :raises ExtensionUnusable: ``MBFRAMEWORK_EXTENSION`` requires it, or asks for something unknown.
+    """
+    wanted = os.environ.get(VARIABLE, "").strip().lower()
     if wanted not in ("", "auto", "off", "require"):
         raise ExtensionUnusable(f"{VARIABLE}={wanted!r}; expected auto, off or require")
     if wanted == "off":
         return None, f"{VARIABLE}=off"
     why = ""
     try:
-        from mbframework import _speedups as found
+        found = importlib.import_module(name)
     except ImportError as error:
         why = f"there is no extension that this interpreter can load ({error})"
     else:
-        if found.BUILD == BUILD:
+        if build == found.BUILD:
             return found, ""
-        why = f"the extension is build {found.BUILD}, and this release needs build {BUILD}"
+        why = f"the extension {name} is build {found.BUILD}, and this release needs build {build}"
     if wanted == "require":
         raise ExtensionUnusable(f"{VARIABLE}=require, but {why}: install mbframework again, with a C compiler at hand")
     return None, why
 
 
-_found, why_plain = _load(os.environ.get(VARIABLE, "").strip().lower())
+_found, why_plain = load("mbframework._speedups", BUILD)
 
 #: The extension, or None.
 compiled: Final[_speedups | None] = _found  # type: ignore[valid-type]

@@ -14,27 +14,6 @@ enum { TOPICS, KEYS, VALUES, BLOCKS, TIMESTAMPS, PARTITIONS, ACCEPTED, COLUMNS, 
 
 static PyObject *mb_no_timestamp, *mb_no_partition;
 
-static uint16_t mb_u16(const uint8_t *at)
-{
-    uint16_t number;
-    memcpy(&number, at, 2);
-    return number;
-}
-
-static uint32_t mb_u32(const uint8_t *at)
-{
-    uint32_t number;
-    memcpy(&number, at, 4);
-    return number;
-}
-
-static uint64_t mb_u64(const uint8_t *at)
-{
-    uint64_t number;
-    memcpy(&number, at, 8);
-    return number;
-}
-
 static PyObject *mb_new_ref(PyObject *object)
 {
     Py_INCREF(object);

@@ -49,6 +49,27 @@ static inline size_t mb_width(unsigned flags)
         + (flags & MB_TIMES ? 8 : 0) + (flags & MB_PARTITIONS ? 4 : 0);
 }
 
+static inline uint16_t mb_u16(const uint8_t *at)
+{
+    uint16_t number;
+    memcpy(&number, at, 2);
+    return number;
+}
+
+static inline uint32_t mb_u32(const uint8_t *at)
+{
+    uint32_t number;
+    memcpy(&number, at, 4);
+    return number;
+}
+
+static inline uint64_t mb_u64(const uint8_t *at)
+{
+    uint64_t number;
+    memcpy(&number, at, 8);
+    return number;
+}
+
 /* Every blob is one of an object in memory, of at most MB_MAX_COUNT: the sum cannot overflow 64 bits. */
 static inline Draft mb_draft(const Message *messages, size_t count)
 {

@@ -9,6 +9,13 @@
 
 #include "frame.h"
 
+#if defined(Py_GIL_DISABLED)
+#error "the extension needs the GIL"
+#endif
+#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the extension needs a little-endian machine"
+#endif
+
 static int mb_bytes(PyObject *object, Blob *blob)
 {
     if (!PyBytes_CheckExact(object))

@@ -10,13 +10,6 @@
 #include <structmember.h>
 #include <time.h>
 
-#if defined(Py_GIL_DISABLED)
-#error "the extension needs the GIL"
-#endif
-#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the extension needs a little-endian machine"
-#endif
-
 /* Rises with every change of what the Python side counts on; mbframework/speedups.py has the same number. */
 #define MB_BUILD 2
 

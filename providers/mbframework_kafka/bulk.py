@@ -1,7 +1,7 @@
 """The fast way into kafka-python: whole record batches, encoded in columns, go to the producer's own accumulator.
 
 ``KafkaProducer.send`` costs some dozens of microseconds a message, nearly all of it in the interpreter. Here a record
-batch is made at once (:mod:`~mbframework_kafka.encoding`) and handed over as the library would have made it, so that
+batch is made at once (:mod:`~mbframework_kafka.batches`) and handed over as the library would have made it, so that
 idempotence, retries, metadata and the network stay the library's.
 
 Promises:
@@ -18,13 +18,10 @@ Promises:
 from __future__ import annotations
 
 import inspect
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import accumulate, repeat
-from operator import floordiv
-from typing import Any, TypeVar
+from typing import Any
 
 import kafka
 from kafka import KafkaProducer, TopicPartition
@@ -33,13 +30,12 @@ from kafka.producer import producer_batch
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from mbframework.message import NO_TIMESTAMP, Batch
+from mbframework.message import NO_PARTITION, NO_TIMESTAMP, Batch, Position, pack_headers
+from mbframework_kafka.batches import record_batches
 from mbframework_kafka.delivery import BatchLimit, Receipt, in_transaction
-from mbframework_kafka.encoding import COMPRESSORS, HEADER, RECORD_OVERHEAD, encode_batch, encode_headers
+from mbframework_kafka.encoding import COMPRESSORS, HEADER
 from mbframework_kafka.outcome import TOO_LARGE, Answers, broken_off
 from mbframework_kafka.records import FinishedRecords
-
-_Item = TypeVar("_Item")
 
 #: The releases of kafka-python whose inside is known.
 _SINCE, _BEFORE = (3, 0, 12), (3, 1)
@@ -98,8 +94,13 @@ def _sample_agrees() -> bool:
     library = MemoryRecordsBuilder(2, 0, 1 << 20)
     library.append(times[0], keys[0], values[0], [("name", b"")])
     library.append(times[1], keys[1], values[1], [])
-    headers = [b"\x02\x08name\0", b"\0"]
-    ours = FinishedRecords(encode_batch(keys, values, headers, times, 0), 2)
+    batch = Batch(
+        sequences=range(2), topics=["", ""], keys=keys, values=values,
+        header_blocks=[pack_headers([("name", b"")]), None], timestamps=[times[0] * 1_000_000, NO_TIMESTAMP],
+        partitions=[NO_PARTITION] * 2, accepted=[0, times[1] * 1_000_000], position=Position(0, b""),
+    )  # fmt: skip
+    (made,) = record_batches(batch, range(2), 1 << 20, 0)
+    ours = FinishedRecords(made.content, 2)
     for records in (library, ours):
         records.set_producer_state(1 << 40, 3, 77, False)
         records.close()
@@ -123,11 +124,10 @@ class BulkPath:
         limit: BatchLimit,
     ) -> list[Receipt]:  # fmt: skip
         """See :class:`~mbframework_kafka.delivery.Delivery`. Partitions take turns, so that all of them are at work."""
-        times = milliseconds(batch)
         join = in_transaction(producer)
         receipts: list[Receipt] = []
         turns: deque[Iterator[Receipt]] = deque(
-            self._record_batches(producer, join(TopicPartition(topic, partition)), batch, times, chosen, limit(topic))
+            self._record_batches(producer, join(TopicPartition(topic, partition)), batch, chosen, limit(topic))
             for topic, partition, chosen in grouped(batch.topics, partitions, indices)
         )
         wake = producer._sender.wakeup
@@ -147,18 +147,10 @@ class BulkPath:
         return receipts
 
     def _record_batches(
-        self, producer: KafkaProducer, place: TopicPartition, batch: Batch, times: Sequence[int],
-        chosen: Sequence[int], limit: int,
-    ) -> Iterator[Receipt]:  # fmt: skip
-        keys, values = taken(batch.keys, chosen), taken(batch.values, chosen)
-        blocks, stamps = taken(batch.header_blocks, chosen), taken(times, chosen)
-        headers = None if blocks.count(None) == len(blocks) else list(map(encode_headers, blocks))
-        for start, stop in cuts((keys, values, headers), len(values), limit):
-            part = slice(start, stop)
-            encoded = encode_batch(
-                keys[part], values[part], None if headers is None else headers[part], stamps[part], self._codec
-            )
-            yield _hand_over(producer, place, FinishedRecords(encoded, stop - start), chosen[part])
+        self, producer: KafkaProducer, place: TopicPartition, batch: Batch, chosen: Sequence[int], limit: int
+    ) -> Iterator[Receipt]:
+        for content, indices in record_batches(batch, chosen, limit, self._codec):
+            yield _hand_over(producer, place, FinishedRecords(content, len(indices)), indices)
 
 
 def _hand_over(
@@ -234,13 +226,7 @@ class _SentBatch:
         return self._batch.drained is not None or bool(self._batch.was_sent)
 
 
-# -- pure parts --------------------------------------------------------------------------------------------------------
-
-
-def milliseconds(batch: Batch) -> list[int]:
-    """The timestamp of each message, as Kafka wants it."""
-    times = batch.accepted if batch.timestamps.count(NO_TIMESTAMP) == len(batch) else batch.times()
-    return list(map(floordiv, times, repeat(1_000_000)))
+# -- pure --------------------------------------------------------------------------------------------------------------
 
 
 def grouped(
@@ -265,35 +251,3 @@ def grouped(
         chosen.setdefault((topics[index], partitions[index]), []).append(index)
     for (topic, partition), members in chosen.items():
         yield topic, partition, members
-
-
-def taken(column: Sequence[_Item], chosen: Sequence[int]) -> Sequence[_Item]:
-    """Those of a column's items that are ``chosen``, ascending."""
-    return column if len(chosen) == len(column) else list(map(column.__getitem__, chosen))
-
-
-def cuts(columns: Sequence[Sequence[bytes | None] | None], count: int, limit: int) -> Iterator[tuple[int, int]]:
-    """Where to cut, so that no part of several records takes more than ``limit`` bytes as a record batch.
-
-    :param columns: what the records consist of; None for a column of which nothing is there.
-    """
-    sums = [list(accumulate(_lengths(column), initial=0)) for column in columns if column]
-
-    def weight(records: int) -> int:
-        return RECORD_OVERHEAD * records + sum(column[records] for column in sums)
-
-    start = 0
-    while start < count:
-        room = weight(start) + limit - HEADER.size
-        stop = max(bisect_right(range(count + 1), room, lo=start + 1, key=weight) - 1, start + 1)
-        yield start, stop
-        start = stop
-
-
-def _lengths(column: Sequence[bytes | None]) -> list[int]:
-    if column[0] is None and column.count(None) == len(column):
-        return [0] * len(column)
-    try:
-        return list(map(len, column))  # type: ignore[arg-type]  # None is what the except is for
-    except TypeError:
-        return [len(item) if item else 0 for item in column]

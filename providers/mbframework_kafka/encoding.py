@@ -116,21 +116,13 @@ def _headers(block: bytes) -> bytes:
 _cached_headers = lru_cache(maxsize=4_096)(_headers)
 
 
-def encode_batch(
-    keys: Sequence[bytes | None],
-    values: Sequence[bytes | None],
-    headers: Sequence[bytes] | None,
-    times: Sequence[int],
-    codec: int,
-) -> bytearray:
-    """One record batch, complete but for the producer's state and the checksum; see :func:`seal`.
+def finish(records: bytearray, count: int, first: int, highest: int, codec: int) -> bytearray:
+    """The same as a record batch, complete but for the producer's state and the checksum.
 
-    :param headers: as :func:`encode_headers` makes them; None: no message has any.
-    :param times: milliseconds since 1970.
+    :param records: of :func:`join_records`.
+    :param first: the timestamp of the first record, in milliseconds since 1970; ``highest``: of the latest.
     :param codec: 0 for none, else one of :data:`COMPRESSORS`. It stays uncompressed where it would not get smaller.
     """
-    count = len(values)
-    records = _join(keys, values, headers, times)
     attributes = 0
     if codec:
         body = bytes(memoryview(records)[HEADER.size :])
@@ -139,16 +131,20 @@ def encode_batch(
             records[HEADER.size :] = compressed
             attributes = codec
     HEADER.pack_into(
-        records, 0, 0, len(records) - _AFTER_LENGTH, 0, _MAGIC, 0, attributes, count - 1, times[0], max(times),
+        records, 0, 0, len(records) - _AFTER_LENGTH, 0, _MAGIC, 0, attributes, count - 1, first, highest,
         -1, -1, -1, count,
     )  # fmt: skip
     return records
 
 
-def _join(
+def join_records(
     keys: Sequence[bytes | None], values: Sequence[bytes | None], headers: Sequence[bytes] | None, times: Sequence[int]
 ) -> bytearray:
-    """All records, behind room for the header."""
+    """All records, behind room for the header.
+
+    :param headers: as :func:`encode_headers` makes them; None: no message has any.
+    :param times: milliseconds since 1970.
+    """
     count = len(values)
     _offsets.reach(count)
     constant = 1

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from mbframework.message import NO_PARTITION, Batch
+from mbframework_kafka.speedups import compiled
 
 # Murmur2 in plain Python costs more than all else that a message needs. Long keys are not kept: the cache is bounded in
 # bytes too.
@@ -62,7 +63,7 @@ def place(
     if len(partitions) == 1 and batch.partitions.count(NO_PARTITION) == count:
         [(topic, known)] = partitions.items()
         if batch.topics.count(topic) == count:
-            return _by_key(batch.keys, known, shared[topic]), {}
+            return place_keys(batch.keys, known, shared[topic]), {}
     sets = {topic: frozenset(known) for topic, known in partitions.items()}
     placed: list[int] = []
     wrong: dict[int, str] = {}
@@ -81,11 +82,17 @@ def place(
     return placed, wrong
 
 
-def _by_key(keys: Sequence[bytes | None], known: Sequence[int], shared: int) -> list[int]:
-    """The usual batch: one topic, and no partition is asked for."""
+def place_keys(keys: Sequence[bytes | None], known: Sequence[int], shared: int) -> list[int]:
+    """The partition of each message of one topic, where none is asked for: that of its key, else ``shared``."""
     if keys.count(None) == len(keys):
         return [shared] * len(keys)
     if len(known) == 1:
         return [known[0]] * len(keys)
+    placed = None if compiled is None else compiled.place_keys(keys, known, shared)
+    return plain_place_keys(keys, known, shared) if placed is None else placed
+
+
+def plain_place_keys(keys: Sequence[bytes | None], known: Sequence[int], shared: int) -> list[int]:
+    """The same in plain Python, for whatever partitions there are."""
     count = len(known)
     return [shared if key is None else known[key_hash(key) % count] for key in keys]

@@ -25,7 +25,7 @@ _TRANSACTIONAL = 0x10
 
 
 class FinishedRecords:
-    """``count`` records, encoded in ``content`` by :func:`~mbframework_kafka.encoding.encode_batch`.
+    """``count`` records, encoded in ``content`` by :func:`~mbframework_kafka.batches.record_batches`.
 
     Takes no further record, and counts as full, so that it is sent without lingering.
     """

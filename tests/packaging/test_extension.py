@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mbframework_kafka import speedups as kafka_speedups
 
+from hatch_build import MODULES
 from mbframework import speedups
 from tests.packaging.conftest import ROOT
 
 EXTENSION = "mbframework/_speedups.abi3.so"
+#: Kafka's part of it, without its client library.
+KAFKA = "import mbframework_kafka._speedups"
 has_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CC", "cc").split()[0]) is None,
     reason="no C compiler: install one (Debian, Ubuntu: apt-get install gcc libc6-dev python3-dev)",
@@ -62,7 +66,7 @@ def names_in(wheel: Path) -> set[str]:
 
 @has_compiler
 def test_the_wheel_holds_the_extension_and_serves_later_pythons(wheel: Path) -> None:
-    assert EXTENSION in names_in(wheel)
+    assert {name for name in names_in(wheel) if name.endswith(".so")} == MODULES.keys()
     assert not any(name.endswith((".c", ".h")) for name in names_in(wheel))
     assert "-cp311-abi3-" in wheel.name
     pytest.importorskip("abi3audit", reason="no abi3audit: pip install --editable '.[dev]'")
@@ -113,15 +117,17 @@ def test_every_python_uses_our_extension_and_can_compile_it(python: str, wheel: 
         return done.stdout
 
     writes = (
+        f"{KAFKA}\n"
         "from mbframework import MessageBuffer\n"
         "with MessageBuffer('outbox', close_timeout=0) as buffer:\n"
         "    print(buffer.write('t', b'v'), type(MessageBuffer.write).__name__)\n"
     )
     assert run(writes) == "1 method_descriptor\n"
-    (package / EXTENSION).unlink()
+    for name in MODULES:
+        (package / name).unlink()
     run(
         f"import sys; sys.path.append({str(ROOT)!r}); from pathlib import Path; from hatch_build import *;"
-        f" compile_extension(Path({str(ROOT / 'native')!r}), Path({str((package / EXTENSION).parent)!r}))"
+        f" compile_extension(Path({str(ROOT / 'native')!r}), Path({str(package)!r}))"
     )
     assert run(writes) == "2 method_descriptor\n"
 
@@ -135,13 +141,14 @@ def test_without_a_compiler_the_wheel_is_a_pure_one(tmp_path: Path) -> None:
     for name in ("mbframework", "providers", "tui", "native"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     (source / EXTENSION).write_bytes(b"left behind")
+    (source / "providers" / "mbframework_kafka" / "_speedups.abi3.so").write_bytes(b"left behind")
     done = build_with(tmp_path / "pure", source, CC="/bin/false")
     assert done.returncode == 0, done.stderr
     said = [line for line in (done.stdout + done.stderr).splitlines() if "plain Python" in line]
     assert said == ["mbframework: plain Python, without the extension in C: /bin/false ended with 1"]
     (wheel,) = (tmp_path / "pure").iterdir()
     assert wheel.name.endswith("-py3-none-any.whl")
-    assert EXTENSION not in names_in(wheel)
+    assert not any(name.endswith(".so") for name in names_in(wheel))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "unpacked")
     program = "from mbframework import MessageBuffer, speedups\nprint(speedups.__file__, speedups.why_plain)\n"
@@ -167,5 +174,5 @@ def test_off_compiles_nothing_and_require_accepts_nothing_less(tmp_path: Path) -
 
 
 def test_the_extension_and_the_package_agree_on_the_build() -> None:
-    lines = (ROOT / "native" / "speedups.c").read_text().splitlines()
-    assert f"#define MB_BUILD {speedups.BUILD}" in lines
+    for source, build in (("speedups.c", speedups.BUILD), ("kafka.c", kafka_speedups.BUILD)):
+        assert f"#define MB_BUILD {build}" in (ROOT / "native" / source).read_text().splitlines()

@@ -54,6 +54,7 @@ def test_top_level_names(wheel: Path, metadata: Message) -> None:
     assert below(names) == PACKAGES | {f"mbframework-{metadata['Version']}.dist-info"}
     assert {name for name in names if not name.endswith((".py", ".so")) and ".dist-info/" not in name} == {
         "mbframework/_speedups.pyi",
+        "mbframework_kafka/_speedups.pyi",
         *(f"mbframework/cli/templates/provider/{name}.in" for name in TEMPLATES),
         "mbframework/py.typed",
         "mbtui/simulator.tcss",
