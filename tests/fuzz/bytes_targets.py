@@ -23,7 +23,7 @@ class Frames(Target):
     """The frame reader, and those for many frames at once: against the decoder of :mod:`tests.fuzz.reference`."""
 
     name = "frame"
-    share = 30
+    share = 40
 
     def make(self, chance: Random) -> Input:
         salt, data, at = chance.randrange(1, 1 << 32), bytearray(), FIRST
@@ -134,7 +134,7 @@ class Slots(Target):
     """The slots of head and seek, and the live page: what is accepted packs to the same bytes again."""
 
     name = "slots"
-    share = 15
+    share = 20
 
     def make(self, chance: Random) -> Input:
         lane = lanes.make_lane(chance, 1)
@@ -169,7 +169,7 @@ class SegmentHeaders(Target):
     """The header of a segment: what is accepted packs to what was read, but for what has no meaning."""
 
     name = "segment header"
-    share = 8
+    share = 16
 
     def make(self, chance: Random) -> Input:
         lane = lanes.Lane()
@@ -194,7 +194,7 @@ class Seals(Target):
     """The seal and its trailer."""
 
     name = "seal"
-    share = 8
+    share = 16
 
     def make(self, chance: Random) -> Input:
         lane = lanes.Lane()
@@ -273,7 +273,7 @@ class HeaderBlocks(Target):
     """A message's headers."""
 
     name = "header block"
-    share = 5
+    share = 16
 
     def make(self, chance: Random) -> Input:
         data = bytearray(pack_headers([("name", b"value"), ("ä", None), ("", b"")][: chance.randrange(1, 4)]))

@@ -55,7 +55,7 @@ class Reader(LaneTarget):
     """The sender's reader, from any position and with any hint."""
 
     name = "reader"
-    share = 12
+    share = 10
 
     def options(self, chance: Random, lane: lanes.Lane) -> dict[str, Any]:
         segment = chance.choice(lane.segments)
@@ -123,7 +123,7 @@ class Opening(LaneTarget):
     """Recovery, and the life after it: the lane opens, takes messages and gives everything back, in order."""
 
     name = "opening"
-    share = 6
+    share = 4
     memory = 1 << 20, 120
 
     def check(self, given: Input) -> None:
@@ -186,7 +186,7 @@ class Status(LaneTarget):
     """What monitors read: survey and glance, accounts, status, the view and its segments, the events, in words."""
 
     name = "status"
-    share = 6
+    share = 2
 
     def prepare(self, lane: lanes.Lane, chance: Random) -> None:
         lanes.add_narration(lane, chance)
@@ -210,8 +210,9 @@ class Status(LaneTarget):
             status = read_lane(files, LANE, "main", problems)
             found = BufferStatus("/buffer", "0" * 32, (status,), tuple(problems))
             json.dumps(found.as_dict(), allow_nan=False).encode()
-            "\n".join(report(found, WALL_NS / 1e9)).encode(errors="strict")
-            assert all(unstyle(line).isprintable() for line in report(found, WALL_NS / 1e9))
+            lines = list(report(found, WALL_NS / 1e9))
+            "\n".join(lines).encode(errors="strict")
+            assert all(unstyle(line).isprintable() for line in lines)
         with opened(given) as files, suppress(UnsupportedFormat):
             view = LaneWatch(files, LANE, "main").look([])
             assert all(row.size >= 0 and 0 <= row.done <= 1 for row in view.segments.rows(0, len(view.segments)))
@@ -228,7 +229,7 @@ class Verify(LaneTarget):
     """What checks every byte, and what shows the messages by pages."""
 
     name = "verify"
-    share = 5
+    share = 2
 
     def check(self, given: Input) -> None:
         truth = given.truth
@@ -268,7 +269,7 @@ class Dead(LaneTarget):
     """The dead letters: read, dropped, tidied; a letter that was dropped is never seen again."""
 
     name = "dead letters"
-    share = 4
+    share = 2
 
     def prepare(self, lane: lanes.Lane, chance: Random) -> None:
         lanes.add_dropped(lane, chance)

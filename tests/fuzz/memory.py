@@ -49,7 +49,7 @@ class MemoryFiles(Files):
         self.inodes: dict[str, Inode] = {}
         self.directories = {"/", "/buffer", LANE}
         for name, data in content.items():
-            self._make(os.path.join(LANE, name), data)
+            self._make(f"{LANE}/{name}", data)
         self._open: dict[int, Inode] = {}
         self._next_fd = _FIRST_FD
         self._seed = 0
@@ -129,8 +129,10 @@ class MemoryFiles(Files):
         self._pay()
         if path not in self.directories:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        below = (each for each in (*self.inodes, *self.directories) if os.path.dirname(each) == path != each)
-        return [os.path.basename(each) for each in below]
+        start = path.rstrip("/") + "/"
+        size = len(start)
+        names = [each[size:] for each in (*self.inodes, *self.directories) if each.startswith(start)]
+        return [name for name in names if name and "/" not in name]
 
     def make_directory(self, path: str, mode: int) -> None:
         self._pay()
