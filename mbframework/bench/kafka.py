@@ -44,6 +44,11 @@ from mbframework.units import parse_size
 _WARMING = 20
 #: Java compiles while it begins, and counts it.
 _MOST = 4
+_EXACTLY = "delivery=exactly-once"
+#: As the buffer's messages have one: produce_batch() takes none.
+_TIMED = "confluent produce(), tuned, with a timestamp each"
+#: What is compared with what, beside the budgets.
+_LIKE = (("buffer, confluent", _TIMED), ("buffer, confluent, written one by one", _TIMED))
 _BUDGETS = ("kafka-send", "kafka-best", "kafka-single", "kafka-rich", "confluent-best")
 
 
@@ -60,7 +65,7 @@ class Settings:
 @dataclass(frozen=True)
 class Case:
     """``part``: of the messages; less for a slow client, more for one that begins slowly. ``client``: whose it is, ""
-    for the buffer. ``missing``: why it cannot be measured here."""
+    for the buffer. ``missing``: why it cannot be measured here. ``once``: delivered exactly once, in transactions."""
 
     name: str
     client: str
@@ -68,6 +73,7 @@ class Case:
     rich: bool = False
     part: float = 1
     missing: str = ""
+    once: bool = False
 
 
 def cases() -> list[Case]:
@@ -81,9 +87,19 @@ def cases() -> list[Case]:
         Case("buffer, kafka, written one by one", "", drain("kafka", one_by_one=True), part=0.5),
         Case("buffer, kafka, bulk=no", "", drain("kafka", "bulk=no"), part=0.05),
         Case("buffer, confluent", "", drain("confluent"), missing=confluent),
+        Case(
+            "buffer, confluent, written one by one", "", drain("confluent", one_by_one=True), part=0.5,
+            missing=confluent,
+        ),
+        Case("buffer, kafka, exactly once", "", drain("kafka", _EXACTLY), part=0.5, once=True),
+        Case(
+            "buffer, confluent, exactly once", "", drain("confluent", _EXACTLY), part=0.5, missing=confluent,
+            once=True,
+        ),
         Case("confluent produce_batch(), defaults", "confluent", confluent_batch({}), missing=confluent),
         Case("confluent produce_batch(), tuned", "confluent", confluent_batch(TUNED_CONFLUENT), missing=confluent),
         Case("confluent produce(), tuned", "confluent", confluent_produce(TUNED_CONFLUENT), missing=confluent),
+        Case(_TIMED, "confluent", confluent_produce(TUNED_CONFLUENT, timed=True), missing=confluent),
         Case(
             "confluent produce(), tuned, with a callback each", "confluent",
             confluent_produce(TUNED_CONFLUENT, callback=True), missing=confluent,
@@ -127,11 +143,14 @@ def run(settings: Settings, directory: str) -> Report:
                 if case.missing:
                     continue
                 count = max(1, int(settings.messages * case.part) // (1 if turn else _WARMING))
-                spent = measure(case.name, case.send, Load(values[:count], case.rich), broker, directory)
+                load = Load(values[:count], case.rich)
+                spent = measure(case.name, case.send, load, broker, directory, transactions=case.once)
                 if turn:
                     found[case.name].append(spent)
     _table(report, settings, [case for case in chosen if case.name in found], found)
-    _budgets(report, chosen, {name: [spent.time for spent in each] for name, each in found.items()})
+    times = {name: [spent.time for spent in each] for name, each in found.items()}
+    _like(report, settings, times)
+    _budgets(report, chosen, times)
     for case in chosen:
         if case.missing:
             report.remarks.append(f"not measured: {case.name}: {case.missing}")
@@ -174,6 +193,19 @@ def _table(report: Report, settings: Settings, chosen: list[Case], found: dict[s
         " with the same kind of messages. CPU per message; a buffer's contains the writing of the backlog, Java's the"
         " start of its virtual machine. Slow clients send a part of the messages."
     )
+
+
+def _like(report: Report, settings: Settings, times: dict[str, list[float]]) -> None:
+    """The buffer beside what carries the same, where the budgets take what is fastest; nothing is demanded of it."""
+    pairs = [(ours, theirs) for ours, theirs in _LIKE if ours in times and theirs in times]
+    if not pairs:
+        return
+    table = report.table(
+        f"Like with like; ratios within a round: median (lowest … highest) of {settings.rounds}", "", "against", "×"
+    )
+    for ours, theirs in pairs:
+        ratio = ratios(times[theirs], times[ours])
+        table.add(ours, theirs, median_and_spread(ratio, 2), case=ours, against=theirs, ratio=ratio)
 
 
 def _budgets(report: Report, chosen: list[Case], times: dict[str, list[float]]) -> None:

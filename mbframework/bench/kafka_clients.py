@@ -30,10 +30,10 @@ _FIRST_S = 60
 #: The class of kafka-producer-perf-test.sh, in a jar of its own.
 _PERFORMANCE = "org.apache.kafka.tools.ProducerPerformance"
 #: The best that was found for each, which ``mb bench baselines`` looks after.
-TUNED_CONFLUENT: dict[str, object] = {"linger.ms": 100, "batch.size": 250_000, "enable.idempotence": True}
+TUNED_CONFLUENT: dict[str, object] = {"linger.ms": 100, "batch.size": 500_000, "enable.idempotence": True}
 TUNED_KAFKA: dict[str, Any] = {"batch_size": 262_144, "linger_ms": 20}
 TUNED_AIOKAFKA: dict[str, Any] = {"max_batch_size": 262_144, "linger_ms": 0}
-TUNED_JAVA = ("batch.size=262144", "linger.ms=100")
+TUNED_JAVA = ("batch.size=500000", "linger.ms=100")
 
 
 @dataclass(frozen=True)
@@ -171,17 +171,21 @@ def confluent_batch(settings: dict[str, object], *, at_once: int = 10 * _MANY) -
     return send
 
 
-def confluent_produce(settings: dict[str, object], *, callback: bool = False) -> Send:
-    """``produce()`` of confluent-kafka, which takes keys and headers too."""
+def confluent_produce(settings: dict[str, object], *, callback: bool = False, timed: bool = False) -> Send:
+    """``produce()`` of confluent-kafka, which takes keys, headers and, where it is ``timed``, timestamps too."""
 
     def send(bootstrap: str, topic: str, load: Load, _: str) -> float:
         producer = _confluent(bootstrap, topic, settings, load.values[0])
-        headers, told = load.headers, (lambda *_: None) if callback else None
+        # What is passed costs, also where it says nothing.
+        more: dict[str, Any] = {"headers": load.headers} if load.rich else {}
+        more |= {"on_delivery": lambda *_: None} if callback else {}
+        more |= {"timestamp": int(time.time() * 1e3)} if timed else {}
+        keys = [(load.key(index),) if load.rich else () for index in range(len(load.values) - 1)]
         begun = time.perf_counter()
-        for index, value in enumerate(load.values[1:]):
+        for value, key in zip(load.values[1:], keys, strict=True):
             while True:
                 try:
-                    producer.produce(topic, value, load.key(index), on_delivery=told, headers=headers)
+                    producer.produce(topic, value, *key, **more)
                     break
                 except BufferError:
                     producer.poll(0.01)

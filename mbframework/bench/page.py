@@ -6,6 +6,8 @@ A page asks with a line ``<!-- mb bench: NAME -->``; what follows, up to ``<!-- 
 - ``machine``: what all of it was measured on;
 - the name of a benchmark: all of its tables and remarks; with a number behind it, one of its tables: ``write 1``; with
   a word, of its first table the rows that begin with that and a colon: ``providers redis``.
+
+What other commands measure stands between ``<!-- measured: NAME -->`` and ``<!-- /measured -->``, by the same names.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from mbframework.bench.budget import BY_NAME, HEADLINES
 from mbframework.bench.figures import number
 from mbframework.bench.report import Report, Table, budget_table
 
-_ASKED = re.compile(r"^(<!-- mb bench: ([^\n]+) -->\n)(.*?)^(<!-- /mb bench -->)$", re.DOTALL | re.MULTILINE)
+BENCH, ELSEWHERE = "mb bench", "measured"
+_ASKED = r"^(<!-- {by}: ([^\n]+) -->\n)(.*?)^(<!-- /{by} -->)$"
 
 
 def markdown(table: Table) -> str:
@@ -27,14 +30,16 @@ def markdown(table: Table) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def filled(page: str, reports: Sequence[Report]) -> str:
+def filled(page: str, reports: Sequence[Report], by: str = BENCH) -> str:
     """The page with what it asks for.
 
+    :param by: who measured it: ``BENCH``, or ``ELSEWHERE``.
     :raises ValueError: it asks for what was not measured, or for nothing.
     """
-    if not _ASKED.search(page):
-        raise ValueError("there is no <!-- mb bench: NAME --> … <!-- /mb bench --> on this page")
-    return _ASKED.sub(lambda found: f"{found[1]}\n{_answer(found[2], reports)}\n\n{found[4]}", page)
+    asked = re.compile(_ASKED.format(by=by), re.DOTALL | re.MULTILINE)
+    if not asked.search(page):
+        raise ValueError(f"there is no <!-- {by}: NAME --> … <!-- /{by} --> on this page")
+    return asked.sub(lambda found: f"{found[1]}\n{_answer(found[2], reports)}\n\n{found[4]}", page)
 
 
 def whole(reports: Sequence[Report]) -> str:
@@ -89,14 +94,14 @@ def _answer(name: str, reports: Sequence[Report]) -> str:
     bench, _, number = name.partition(" ")
     report = next((each for each in reports if each.name == bench), None)
     if report is None:
-        raise ValueError(f"it asks for {name!r}, of which there is no result; run: mb bench run {bench}")
+        raise ValueError(f"it asks for {name!r}, of which there is no result; measure {bench}")
     if not number:
         return _tables(report)
     if not number.isdecimal():
         first = report.tables[0]
         rows = [row for row in first.rows if row[0].startswith(f"{number}: ")]
         if not rows:
-            raise ValueError(f"it asks for {name!r}, and {bench} has nothing of {number}; run: mb bench run {bench}")
+            raise ValueError(f"it asks for {name!r}, and {bench} has nothing of {number}; measure it")
         return f"{first.title}:\n\n{markdown(Table('', first.headings, rows))}"
     if not 0 < int(number) <= len(report.tables):
         raise ValueError(f"it asks for {name!r}; {bench} has the tables 1 to {len(report.tables)}")

@@ -14,7 +14,7 @@ from mbframework.bench import BENCHMARKS
 from mbframework.bench.budget import BUDGETS, BY_NAME, Budget, Measured
 from mbframework.bench.catchup import sliced
 from mbframework.bench.figures import median_and_doubt, number, percentile, ratios
-from mbframework.bench.page import filled, whole
+from mbframework.bench.page import ELSEWHERE, filled, whole
 from mbframework.bench.plot import drawn
 from mbframework.bench.report import Report, budget_table
 from mbframework.cli import main
@@ -81,6 +81,8 @@ def test_a_page_gets_what_it_asks_for_and_keeps_the_rest(reports: list[Report]) 
     assert "- date: 2030-01-02 (write); 2030-01-01 (peers)" in once
     assert "- load before the first benchmark: 0.9\n" in once
     assert filled(once, reports) == once
+    other = page.replace("mb bench", ELSEWHERE)
+    assert filled(other, reports, ELSEWHERE) == once.replace("mb bench", ELSEWHERE)
     some = filled("<!-- mb bench: peers a -->\n<!-- /mb bench -->", reports)
     assert [line for line in some.splitlines() if " | 10" in line] == [
         "| a: fast\\|loses | 10 | NO |",
@@ -149,6 +151,31 @@ def test_the_documents_ask_for_what_there_is() -> None:
     ]
     assert {"budgets", "speed", "machine"} <= set(asked)
     assert {name.partition(" ")[0] for name in asked} - {"budgets", "speed", "machine"} == set(BENCHMARKS)
+
+
+#: Pages that measure something, and what a figure looks like; promises and settings are said in whole seconds.
+_MEASURING = ("monitoring.md", "observability.md", "dashboard.md", "providers/kafka.md", "providers/confluent.md")
+_FIGURE = re.compile(
+    r"\d[\d,.]* (?:[mµn]s\b|[KMG]i?B/s|(?:messages|msg) ?(?:/s|a second)|% (?:of a core|slower|faster|below)"
+    r"|[KMG]i?B of memory)|some \d+ (?:instead|s\b)"
+)
+_MARKED = re.compile(r"^<!-- (mb bench|measured): (.+?) -->$(.*?)^<!-- /\1 -->$", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", _MEASURING)
+def test_a_page_has_no_figure_that_a_command_did_not_print(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / name).read_text()
+    assert page.count("<!-- /") == len(_MARKED.findall(page)) > 0
+    assert not [match[0] for match in _FIGURE.finditer(_MARKED.sub("", page))]
+
+
+def test_pages_ask_the_commands_of_a_clone_for_tables_they_have() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    asked = {
+        (page.name, found[1]) for page in docs.rglob("*.md") for found in _MARKED.findall(page.read_text())
+        if found[0] == "measured"
+    }  # fmt: skip
+    assert {name.partition(" ")[0] for _, name in asked} == {"dashboard", "monitor", "scale", "machine"}
 
 
 def test_numbers_have_the_digits_that_are_worth_reading() -> None:

@@ -3,8 +3,9 @@
 One thing grows at a time: the backlog, lanes, writing threads, writing processes with a sidecar, tasks of asyncio, the
 size of a message. Told is processor time, page faults included, so that other load on the machine hardly shows: of the
 thread that writes a message, and of the whole process that sends it; the smallest of some rounds, and how many times
-the first row's it is. All messages must arrive. Ends with status 1 where something is not flat: more than ``--limit``
-times the first row's.
+the first row's it is. Nothing is taken off: what a lane costs is part of what its messages do, and stands once more by
+itself, in rows that have limits of their own. All messages must arrive. Ends with status 1 where a row is above its
+limit: for messages ``--limit`` times the first row's.
 
 Without ``--full`` it is over in some minutes; with it the backlog has 10 GB and 1,000 segments.
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -22,31 +22,43 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mbframework import AsyncMessageBuffer, MessageBuffer
+from mbframework.bench.machine import facts
+from mbframework.bench.report import Report
 from mbframework.config import Config
 from mbframework.message import Batch
 from mbframework.plugins.source import resolve
 from mbframework.provider import Provider
 from mbframework.sidecar import Sidecar
 from mbframework.units import MiB
+from tests.bench import printed
 
 _PATIENCE_S = 1800.0
 _ALWAYS: dict[str, Any] = {"mode": "always", "catch_up": "full", "min_free": 0, "close_timeout": 0}
 #: Under this many bytes a message costs what a message costs, above it what its bytes do.
 _SMALL = 100
+#: µs from which on parts of one say nothing.
+_DIGITS = 100.0
+#: What lanes cost beside their messages, each, and how many µs of processor time that may be.
+_ONE_LANE, _ONE_LANE_US = "a lane, with one message", 100_000.0
+_AT_REST, _AT_REST_US = "a lane at rest, a second", 10_000.0
+#: What lanes do by the clock, while their messages are sent, grows with the number of lanes.
+_MORE_FOR_LANES = 1.5
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``backlog`` and ``volume`` (of each size) in bytes; ``messages`` of each of the others."""
+    """``backlog`` and ``volume`` (of each size) in bytes; ``messages`` of each of the others, but for ``of_a_lane``."""
 
     backlog: int = 200 * MiB
     segments: int = 50
     messages: int = 400_000
+    of_a_lane: int = 200_000
+    rest_s: float = 5.0
     volume: int = 120 * MiB
     rounds: int = 2
     lanes: tuple[int, ...] = (1, 10, 100)
@@ -56,21 +68,37 @@ class Plan:
     sizes: tuple[int, ...] = (10, 100, 1_000, 100_000, 1_000_000, 10_000_000)
 
 
-FULL = Plan(backlog=10_000 * MiB, segments=1000, messages=4_000_000, volume=1000 * MiB, rounds=3)
+FULL = Plan(backlog=10_000 * MiB, segments=1000, messages=4_000_000, of_a_lane=1_000_000, volume=1000 * MiB, rounds=3)
 
 
 @dataclass(frozen=True)
 class Row:
-    """Of one thing that grows, at one size: µs of processor time per message (of sizes above 100 bytes: per KB)."""
+    """Of one thing that grows, at one size: µs of processor time per message (of sizes above 100 bytes: per KB), or,
+    where there is a ``limit`` in µs, of something else, all of it under ``write``. ``more``: how much more than others
+    a row of a message may cost."""
 
     what: str
     size: int
     write: float
-    send: float
+    send: float = 0.0
+    limit: float = 0.0
+    more: float = 1.0
 
     def times(self, first: Row) -> float:
         """How many times the cost of the ``first``; the worse of both, where both are told."""
         return max(self.write / first.write, self.send / first.send if first.send else 0.0)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A row, and how many times the first of its kind it costs."""
+
+    row: Row
+    times: float
+
+    def too_much(self, limit: float) -> bool:
+        """Whether it is above its own limit, or, where it has none, above so many times the first."""
+        return self.row.write > self.row.limit if self.row.limit else self.times > limit * self.row.more
 
 
 class Taker(Provider):
@@ -127,11 +155,13 @@ def _spent(marks: list[tuple[int, float]], start: int, stop: int) -> float:
 
 
 def lanes(plan: Plan, folder: str) -> Iterator[Row]:
-    """Messages that go to many lanes by turns. What it costs a lane to begin and to end its work is left out: it is the
-    same for any number of messages."""
+    """Messages that go to many lanes by turns, as many to each however many there are; what it costs to open a lane and
+    bring one message through it; and what a lane costs that rests."""
+    once: list[Row] = []
+    resting: list[Row] = []
     for count in plan.lanes:
-        each = plan.messages // count
         takers = [Taker(1) for _ in range(count)]
+        begun = time.process_time()
         with ExitStack() as stack:
             buffers = [
                 stack.enter_context(
@@ -139,11 +169,18 @@ def lanes(plan: Plan, folder: str) -> Iterator[Row]:
                 )
                 for taker in takers
             ]
-            _, once = _by_turns(buffers, takers, 1)
+            _by_turns(buffers, takers, 1)
+            once.append(Row(_ONE_LANE, count, (time.process_time() - begun) / count * 1e6, limit=_ONE_LANE_US))
             for taker in takers:
-                taker.expect(each)
-            write, send = _by_turns(buffers, takers, each)
-        yield Row("lanes", count, write / (each * count) * 1e6, max(send - once, 0.0) / (each * count) * 1e6)
+                taker.expect(plan.of_a_lane)
+            write, send = _by_turns(buffers, takers, plan.of_a_lane)
+            begun = time.process_time()
+            threading.Event().wait(plan.rest_s)
+            rest = (time.process_time() - begun) / plan.rest_s / count
+            resting.append(Row(_AT_REST, count, rest * 1e6, limit=_AT_REST_US))
+        messages = plan.of_a_lane * count
+        yield Row("lanes", count, write / messages * 1e6, send / messages * 1e6, more=_MORE_FOR_LANES)
+    yield from once + resting
 
 
 def _by_turns(buffers: list[MessageBuffer], takers: list[Taker], each: int) -> tuple[float, float]:
@@ -292,9 +329,9 @@ def _accepted(buffer: MessageBuffer, messages: int) -> None:
         raise SystemExit(f"scale: {accepted:,} messages were accepted, not {messages:,}")
 
 
-def measure(plan: Plan, directory: str, names: list[str]) -> list[tuple[Row, float]]:
-    """Each row, best of all rounds, and how many times the first of its kind it costs."""
-    found: list[tuple[Row, float]] = []
+def measure(plan: Plan, directory: str, names: list[str]) -> list[Found]:
+    """Each row, best of all rounds."""
+    found: list[Found] = []
     for name in names:
         best: list[Row] = []
         for _ in range(1 if name == "backlog" else plan.rounds):
@@ -302,41 +339,56 @@ def measure(plan: Plan, directory: str, names: list[str]) -> list[tuple[Row, flo
                 rows = list(WHAT[name](plan, folder))
             best = best or rows
             best = [
-                Row(a.what, a.size, min(a.write, b.write), min(a.send, b.send)) for a, b in zip(best, rows, strict=True)
+                replace(a, write=min(a.write, b.write), send=min(a.send, b.send))
+                for a, b in zip(best, rows, strict=True)
             ]
         firsts: dict[str, Row] = {}
-        found += [(row, row.times(firsts.setdefault(row.what, row))) for row in best]
+        found += [Found(row, row.times(firsts.setdefault(row.what, row))) for row in best]
     return found
+
+
+def reported(found: list[Found], limit: float) -> Report:
+    """As a table, and whether something costs too much."""
+    report = Report("scale")
+    table = report.table(
+        "µs of processor time: of the thread that writes a message, and of the process that sends it; of lanes by"
+        " themselves all of it together",
+        "", "how many", "write", "send", "× the least of it", "allowed", "",
+    )  # fmt: skip
+    for each in found:
+        row = each.row
+        table.add(
+            row.what, f"{row.size:,}", f"{row.write:,.3f}" if row.write < _DIGITS else f"{row.write:,.0f}",
+            f"{row.send:,.3f}" if row.send else "", f"{each.times:.2f}",
+            f"{row.limit:,.0f} µs" if row.limit else f"{limit * row.more:g} ×",
+            "too much" if each.too_much(limit) else "", **asdict(row), times=each.times,
+        )  # fmt: skip
+    bad = sum(each.too_much(limit) for each in found)
+    verdict = "BREACH" if bad else "PASS"
+    report.remarks.append(f"{verdict}: {bad} of {len(found)} rows cost more than is allowed")
+    return report
 
 
 def main() -> int:
     """Measure and print; whether something was not flat."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture.scale", description=__doc__)
-    parser.add_argument("--full", action="store_true", help="10 GB, 1,000 segments, a million messages")
+    parser.add_argument("--full", action="store_true", help="10 GB, 1,000 segments, millions of messages")
     parser.add_argument("--only", choices=WHAT, action="append", help="only this; may be given more than once")
     parser.add_argument("--limit", type=float, default=2.0, help="times the first row's cost (default 2)")
     parser.add_argument("--directory", default=tempfile.gettempdir(), help="where buffers are made (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    printed.add_arguments(parser)
     parser.add_argument("--writer", help=argparse.SUPPRESS)
     parser.add_argument("--messages", type=int, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.writer:
         write_in_a_process(chosen.writer, chosen.messages)
         return 0
+    machine = facts(chosen.directory)
     found = measure(FULL if chosen.full else Plan(), chosen.directory, chosen.only or list(WHAT))
-    bad = [row for row, times in found if times > chosen.limit]
-    if chosen.json:
-        print(
-            json.dumps({"schema": 1, "limit": chosen.limit, "rows": [asdict(row) | {"times": t} for row, t in found]})
-        )
-        return bool(bad)
-    print(f"{'':18}  {'':>10}  {'µs write':>9}  {'µs send':>9}  × first")
-    for row, times in found:
-        sent = f"{row.send:9.3f}" if row.send else " " * 9
-        print(f"{row.what:18}  {row.size:10,}  {row.write:9.3f}  {sent}  {times:7.2f}{' !' if row in bad else ''}")
-    verdict = "BREACH" if bad else "PASS"
-    print(f"{verdict}: {len(bad)} of {len(found)} rows cost more than {chosen.limit:g} times the first")
-    return bool(bad)
+    report = reported(found, chosen.limit)
+    report.machine = machine
+    printed.show(report, chosen)
+    return any(each.too_much(chosen.limit) for each in found)
 
 
 if __name__ == "__main__":
