@@ -111,8 +111,9 @@ def run(settings: Settings, directory: str) -> Report:
             for client in chosen:
                 count = max(1, int(settings.messages * client.part) // (1 if turn else 20))
                 ways = {_USED: client.used, **client.others, _CONTROL: client.used}
-                for name, send in ways.items() if not client.missing else ():
-                    spent = measure(f"{client.name}, {name}", send, Load(values[:count]), broker, directory)
+                # To and fro, so that none is always the one behind another client.
+                for name in list(ways)[:: 1 if turn % 2 else -1] if not client.missing else ():
+                    spent = measure(f"{client.name}, {name}", ways[name], Load(values[:count]), broker, directory)
                     if turn:
                         client.times.setdefault(name, []).append(spent.time)
     _report(report, settings, chosen)
@@ -130,7 +131,8 @@ def _report(report: Report, settings: Settings, chosen: list[Client]) -> None:
             report.missing(client.budget, client.missing)
             continue
         used = client.times[_USED]
-        for name, times in client.times.items():
+        for name in (_USED, *client.others, _CONTROL):
+            times = client.times[name]
             paces = [1e6 / time for time in times]
             ratio = ratios(times, used)
             cell = "" if name == _USED else median_and_spread(ratio, 2)

@@ -8,6 +8,7 @@ A page asks with a line ``<!-- mb bench: NAME -->``; what follows, up to ``<!-- 
   a word, of its first table the rows that begin with that and a colon: ``providers redis``.
 
 What other commands measure stands between ``<!-- measured: NAME -->`` and ``<!-- /measured -->``, by the same names.
+Each of them knows its own results alone, and leaves those of others as they are.
 """
 
 from __future__ import annotations
@@ -39,7 +40,16 @@ def filled(page: str, reports: Sequence[Report], by: str = BENCH) -> str:
     asked = re.compile(_ASKED.format(by=by), re.DOTALL | re.MULTILINE)
     if not asked.search(page):
         raise ValueError(f"there is no <!-- {by}: NAME --> … <!-- /{by} --> on this page")
-    return asked.sub(lambda found: f"{found[1]}\n{_answer(found[2], reports)}\n\n{found[4]}", page)
+    ours = {"machine", *(report.name for report in reports)}
+    if by == ELSEWHERE and not any(found[2].partition(" ")[0] in ours for found in asked.finditer(page)):
+        raise ValueError(f"it asks for nothing of {', '.join(report.name for report in reports)}")
+
+    def put(found: re.Match[str]) -> str:
+        if by == ELSEWHERE and found[2].partition(" ")[0] not in ours:
+            return found[0]
+        return f"{found[1]}\n{_answer(found[2], reports)}\n\n{found[4]}"
+
+    return asked.sub(put, page)
 
 
 def whole(reports: Sequence[Report]) -> str:
