@@ -124,4 +124,4 @@ clean:
 	find mbframework providers tui tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) mbframework/*.so
+	rm -rf $(VENV) mbframework/*.so providers/*/*.so
