@@ -40,11 +40,12 @@ _PLAIN = (
     "an empty method with these arguments", "the clock", "two checksums", "pack_into() of the header",
     "taking a lock and letting it go", "storing the frame",
 )  # fmt: skip
+KERNEL = "the kernel: new pages, interruptions"
 #: Of the profile of write() in C.
 _IN_C = {
-    "the clock (share of the samples)": ("[vdso]", "mb_now"),
+    "the clock (share of the samples)": ("the clock (vdso)", "mb_now"),
     "two checksums (share)": ("mb_crc_by_folding", "mb_crc_by_table"),
-    "the kernel: new pages, interruptions (share)": ("the kernel: clearing pages", "the kernel, all else"),
+    "the kernel: new pages, interruptions (share)": (KERNEL,),
 }
 
 

@@ -25,10 +25,9 @@ from tests.bench import floor, hot, stages
 
 _RATE = 500
 _SHOWN = 7
-_KERNEL = {
-    "memset": "the kernel: clearing pages", "clear_page": "the kernel: clearing pages",
-    "copy_to_iter": "the kernel: copying out of the page cache",
-}  # fmt: skip
+_COPYING = "copy_to_iter"
+#: What perf names after a file.
+_CALLED = {"[vdso]": "the clock (vdso)", "libc.so.6": "libc (copying)"}
 _LOOPS = "_loop (", "check_lane ("
 
 
@@ -65,7 +64,7 @@ def run(chosen: argparse.Namespace) -> Report:
 
 def _add(table: Table, path: str, found: Counter[str]) -> None:
     total = found.total()
-    most = found.most_common(_SHOWN)
+    most = [(name, count) for name, count in found.most_common(_SHOWN) if 100 * count >= total]
     for name, count in [*most, ("everything else", total - sum(count for _, count in most))]:
         share = 100 * count / total
         table.add(f"{path}: {name}", f"{share:.0f}", path=path, part=name, share=share, samples=count)
@@ -126,9 +125,10 @@ def _counted(what: str, chosen: argparse.Namespace) -> Counter[str]:
         if library.startswith("_speedups"):
             found[match[3]] += 1
         elif "kernel" in library or library == "[unknown]":
-            found[next((told for name, told in _KERNEL.items() if name in match[3]), "the kernel, all else")] += 1
+            reading = _COPYING in match[3]
+            found["the kernel: copying out of the page cache" if reading else floor.KERNEL] += 1
         else:
-            found["the interpreter" if library.startswith("python") else library] += 1
+            found["the interpreter" if library.startswith("python") else _CALLED.get(library, library)] += 1
     return found
 
 
