@@ -273,8 +273,12 @@ class SpoolWriter(Tip):
             raise NoSpace(f"total_size of {self.limits.total_size} bytes is reached")
         if len(self.segments) >= self.limits.max_segments:
             raise NoSpace(f"max_segments of {self.limits.max_segments} is reached")
-        if self.files.free_bytes(self.directory) - size < self.limits.min_free:
-            raise NoSpace(f"the device has less than min_free ({self.limits.min_free} bytes) left")
+        free, least = self.files.free_bytes(self.directory), self.limits.min_free
+        if free < least:
+            raise NoSpace(f"the device has less than min_free ({least} bytes) left: {free} are free")
+        if free - size < least:
+            besides = f" above min_free ({least} bytes)" if least else ""
+            raise NoSpace(f"the device has no room for the next segment of {size} bytes{besides}: {free} are free")
         if self.share is not None and not self.share.claim(self.used(), size):
             raise SharedFull(self.share.why(size))
 

@@ -51,6 +51,10 @@ class RabbitOptions:
             raise ConfigurationError(
                 "queues are declared for the default exchange only; leave exchange or declare out", option="declare"
             )
+        if self.declare != "no" and {"\r", "\n"} & set(self.prefix):
+            raise ConfigurationError(
+                "no queue of RabbitMQ has a carriage return or a line feed in its name", option="prefix"
+            )
         if (self.username is None) != (self.password is None):
             raise ConfigurationError("user name and password come together", option="password")
         if self.scheme == "amqps":

@@ -148,6 +148,7 @@ class Link:
         self._ask(
             lambda done: self._channel.queue_declare(queue, durable=True, arguments=arguments, callback=done),
             self._patience(self._timeout),
+            f"RabbitMQ does not answer that it has made the queue {queue!r}; see its log",
         )
 
     def publish(self, exchange: str, letters: Iterable[Letter]) -> None:
@@ -232,7 +233,7 @@ class Link:
 
     # -- waiting -------------------------------------------------------------------------------
 
-    def _ask(self, call: Callable[[Callable[[object], None]], object], patience: Deadline) -> None:
+    def _ask(self, call: Callable[[Callable[[object], None]], object], patience: Deadline, in_vain: str = "") -> None:
         answers: list[object] = []
 
         def done(answer: object) -> None:
@@ -240,13 +241,13 @@ class Link:
             self._loop.stop()
 
         call(done)
-        self._await(lambda: bool(answers), patience)
+        self._await(lambda: bool(answers), patience, in_vain)
 
-    def _await(self, condition: Callable[[], bool], patience: Deadline) -> None:
+    def _await(self, condition: Callable[[], bool], patience: Deadline, in_vain: str = "") -> None:
         while not condition():
             if self._stopping.is_set() and self._ended is None:
                 self._ended = NoAnswer("the buffer is closing, and RabbitMQ has not answered yet")
-            self._look(patience, "RabbitMQ takes connections, but does not answer")
+            self._look(patience, in_vain or "RabbitMQ takes connections, but does not answer")
 
     def _look(self, patience: Deadline, in_vain: str) -> None:
         """Let the loop turn for a moment. :raises exceptions.AMQPError: there is nothing left to wait for."""

@@ -29,6 +29,7 @@ KEY = "mb-key"
 TIMESTAMP = "mb-timestamp"
 PARTITION = "mb-partition"
 _TOMBSTONE = "tombstone"
+_RESERVED = "amq."
 _SECOND = 1_000_000_000
 
 #: Bytes of a name in AMQP.
@@ -106,6 +107,16 @@ def refusal(
     size = len(block or b"") + len(key or b"")
     if frame and size > frame - _OTHER_PROPERTIES:
         return f"its key and headers have {size} bytes; they must fit into one frame of {frame} (frame_max)"
+    return ""
+
+
+def queue_refusal(queue: str) -> str:
+    """Why RabbitMQ can never make a queue of this name; "" where it can."""
+    if "\r" in queue or "\n" in queue:
+        # It would take them out, and make a queue of another name.
+        return f"its queue would be called {queue!r}; RabbitMQ makes none with a carriage return or a line feed"
+    if queue.startswith(_RESERVED):
+        return f"its queue would be called {queue!r}; RabbitMQ keeps names that begin with {_RESERVED!r} for itself"
     return ""
 
 

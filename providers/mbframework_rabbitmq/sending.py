@@ -18,7 +18,7 @@ from mbframework_rabbitmq import RabbitOptions
 from mbframework_rabbitmq.confirms import Confirms, Fate
 from mbframework_rabbitmq.faults import code, largest, translate
 from mbframework_rabbitmq.link import Letter, Link, Listener
-from mbframework_rabbitmq.message import names_refusal, properties, refusal
+from mbframework_rabbitmq.message import names_refusal, properties, queue_refusal, refusal
 
 #: With more known topics all are forgotten, and learned again.
 _MOST_KNOWN = 10_000
@@ -153,11 +153,14 @@ class Sending(Listener):
 
     def _refused(self) -> dict[int, str]:
         """Messages that RabbitMQ can never take, and why."""
-        batch = self._batch
+        batch, prefix = self._batch, self._options.prefix
+        declares = self._options.declare != "no"
+        no_queue = {topic: queue_refusal(prefix + topic) for topic in set(batch.topics)} if declares else {}
         rejected: dict[int, str] = {}
         for index, block in enumerate(batch.header_blocks):
-            why = refusal(
-                self._options.prefix + batch.topics[index], batch.values[index], batch.keys[index], block,
+            topic = batch.topics[index]
+            why = no_queue.get(topic) or refusal(
+                prefix + topic, batch.values[index], batch.keys[index], block,
                 largest=self.largest, frame=self._link.frame,
             )  # fmt: skip
             if why := why or (names_refusal(batch.headers[index]) if block else ""):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mbframework_rabbitmq.confirms import Confirms, Fate
 from mbframework_rabbitmq.message import Content
+from pika.exceptions import ChannelClosedByBroker
 
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Message
@@ -196,6 +197,24 @@ def test_queues_are_declared_where_asked_for(
     provider.send(make_batch(1, 300))
     queue = f"{rabbitmq_prefix}orders"
     assert numbers(rabbitmq_server.port, queue) == list(range(1, 301))
+    # Names that RabbitMQ would change or keeps for itself are refused before anything is sent; no others are.
+    topics = ["orders", "orders\n", "a\r\nx", "o\rrders", "orders", " a\0\tx ", "orders"]
+    with pytest.raises(SendFailed, match="would not take 3 of 7 messages: its queue would be called") as failed:
+        provider.send(
+            batch_of([ONE._replace(sequence=n, topic=topic, value=b"%d" % n) for n, topic in enumerate(topics, 301)])
+        )
+    assert (list(failed.value.rejected), list(failed.value.undelivered or ())) == ([1, 2, 3], [])
+    assert all("a carriage return or a line feed" in why for why in failed.value.rejected.values())
+    assert numbers(rabbitmq_server.port, queue) == [301, 305, 307]
+    assert numbers(rabbitmq_server.port, f"{rabbitmq_prefix} a\0\tx ") == [306]
+    with channel(rabbitmq_server.port) as opened, pytest.raises(ChannelClosedByBroker, match="NOT_FOUND"):
+        opened.queue_declare(f"{rabbitmq_prefix}ax", passive=True)
+    bare = new(f"{rabbitmq_server.url}?declare={kind}")
+    with pytest.raises(
+        SendFailed, match=r"'amq\.x'; RabbitMQ keeps names that begin with 'amq\.' for itself"
+    ) as failed:
+        bare.send(batch_of([ONE._replace(topic="amq.x")]))
+    assert list(failed.value.rejected) == [0]
     other = "quorum" if kind == "classic" else "classic"
     with pytest.raises(ProviderUnusable, match="406 PRECONDITION_FAILED - inequivalent arg.*set declare to its type"):
         new(f"{rabbitmq_server.url}?prefix={rabbitmq_prefix}&declare={other}").send(make_batch(1, 3))
@@ -313,6 +332,7 @@ def test_what_is_behind_a_failure_comes_again() -> None:
         ("rabbitmq://user@h", "password"),
         ("rabbitmq://h?exchange=e&declare=quorum", "declare"),
         ("rabbitmq://h?declare=stream", "declare"),
+        ("rabbitmq://h?declare=classic&prefix=a%0A", "prefix"),
         ("rabbitmq://h?timeout=0s", "timeout"),
         ("rabbitmq://h?heartbeat=500ms", "heartbeat"),
         ("rabbitmq://h?max_message_size=0", "max_message_size"),

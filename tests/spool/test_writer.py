@@ -279,7 +279,9 @@ def state_of(spool: SpoolWriter, directory: Path, files: FaultyFiles) -> tuple[o
 
 
 @pytest.mark.parametrize("mapped", [True, False])
-def test_where_there_is_no_room_nothing_changes_and_no_file_is_left(tmp_path: Path, mapped: bool) -> None:
+def test_where_there_is_no_room_nothing_changes_and_no_file_is_left(
+    tmp_path: Path, mapped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = FaultyFiles()
     spool = spool_in(tmp_path, files, mapped=mapped)
     write(spool)
@@ -298,6 +300,11 @@ def test_where_there_is_no_room_nothing_changes_and_no_file_is_left(tmp_path: Pa
         with pytest.raises(NoSpace):
             spool.prepare()
         assert state_of(spool, tmp_path, files) == before
+    monkeypatch.setattr(files, "free_bytes", lambda _: 50 * KiB)
+    spool.limits = Limits(64 * KiB, 1 << 62, 1 << 40, 100, 0)
+    with pytest.raises(NoSpace, match=f"no room for the next segment of {64 * KiB} bytes: {50 * KiB} are free"):
+        spool.prepare()
+    monkeypatch.undo()
     spool.limits = limits
     for call in ("create", "reserve"):
         for number in (errno.ENOSPC, errno.EDQUOT):
