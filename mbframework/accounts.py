@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mbframework.spool import head
-from mbframework.spool.seek import SeekSlot
+from mbframework.spool.seek import BITMAP_BITS, SeekSlot
 from mbframework.spool.survey import Survey
 
 
@@ -44,21 +44,24 @@ class Accounts:
         return self.spooled + self.in_memory
 
 
-def floor_ahead(slot: SeekSlot, floor: int, ordinal: int, spooled: int) -> int:
+def floor_ahead(slot: SeekSlot, floor: int, ordinal: int, spooled: int, *, sending: bool) -> int:
     """Messages, of ``spooled`` ones that wait, that the writer has pruned by a floor (a sequence, and its ordinal)
-    which the sender has not applied yet; those that it has in hand are not among them."""
+    which the sender has not applied yet. While there is a sender, those that it has in hand are not among them."""
     if floor <= slot.floor_applied:
         return 0
-    in_flight = max(0, slot.batch_end - slot.next)
-    return min(spooled, max(0, ordinal - slot.ordinal - max(slot.settled, in_flight)))
+    in_hand = max(0, slot.batch_end - slot.next) if sending else 0
+    below = max(0, ordinal - slot.ordinal - in_hand)
+    bits = int.from_bytes(slot.bitmap, "little") >> min(in_hand, BITMAP_BITS)
+    return min(spooled, below - (bits & ((1 << min(below, BITMAP_BITS)) - 1)).bit_count())
 
 
-def accounts_of(known: Survey, *, running: bool = True) -> Accounts:
+def accounts_of(known: Survey, *, running: bool = True, sending: bool = True) -> Accounts:
     """The accounts that a survey shows.
 
-    A floor that the writer has published and the sender not yet applied counts as pruned, but for the batch in
-    flight. Of a writer that was killed, what it had accepted and not spooled counts as in memory while it may still
-    be running, as lost once it is known not to be.
+    A floor that the writer has published and the sender not yet applied counts as pruned, but for the batch that the
+    sender has in hand, as long as there is one (``sending``): what nobody holds any more is in no file. Of a writer
+    that was killed, what it had accepted and not spooled counts as in memory while it may still be running, as lost
+    once it is known not to be.
     """
     slot, top = known.seek, known.head
     if slot is None:
@@ -69,7 +72,7 @@ def accounts_of(known: Survey, *, running: bool = True) -> Accounts:
     spooled = max(0, ordinal - slot.ordinal - slot.settled)
     pruned = slot.pruned
     if top is not None:
-        pending = floor_ahead(slot, top.floor, top.floor_ordinal, spooled)
+        pending = floor_ahead(slot, top.floor, top.floor_ordinal, spooled, sending=sending)
         pruned += pending
         spooled -= pending
     lost_live = top.lost_live if top else 0

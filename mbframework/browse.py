@@ -155,7 +155,7 @@ class LaneBrowser:
         try:
             checked = check_segment(
                 self._files, fd, header, entry.name, end=self._end_of(entry), last=self._index.after(first) is None,
-                reached=self._reached(header),
+                reached=self._reached(fd, header),
             )  # fmt: skip
             return SegmentInfo(
                 first=first,
@@ -241,7 +241,7 @@ class LaneBrowser:
     def _scan(self, fd: int, entry: SegmentFile, header: SegmentHeader, at: int) -> Scan:
         scan = Scan(
             self._files, fd, header, end=self._end_of(entry), grows=self._index.after(entry.first) is None, skip=at,
-            reached=self._reached(header),
+            reached=self._reached(fd, header),
         )  # fmt: skip
         scan.go_near(at)
         return scan
@@ -253,15 +253,17 @@ class LaneBrowser:
         successor = None if later is None else self._index.header(later)
         return None if header is None or successor is None else end_before(header, successor)
 
-    def _reached(self, header: SegmentHeader) -> int | None:
-        """Where the last stored frame of a segment begins, as the live page tells."""
+    def _reached(self, fd: int, header: SegmentHeader) -> int | None:
+        """Where the last stored frame of a segment begins, as the live page tells, which has no checksum."""
         live = read_live(self._files, self.path)
-        return live.tail if live is not None and live.segment == header.first else None
+        if live is None or live.segment != header.first or live.tail >= self._files.fstat(fd).st_size:
+            return None
+        return live.tail
 
     def _end_of_last(self, entry: SegmentFile, fd: int, header: SegmentHeader) -> int:
         if entry.sealed:
             return sealed_end(self._files, fd, header, self._files.fstat(fd).st_size)
-        reached = self._reached(header)
+        reached = self._reached(fd, header)
         if reached is not None:
             return walk(self._files, fd, header, reached, 0, search=False).end
         scan = Scan(self._files, fd, header, grows=True, skip=layout.U64_LIMIT)

@@ -15,11 +15,13 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mbframework import clerk, pause
 from mbframework.accounts import floor_ahead
+from mbframework.acknowledged import Acknowledged
 from mbframework.admission import MEMORY_ONLY
 from mbframework.budget import Budget
 from mbframework.deadletters import DeadLetters
@@ -52,6 +54,7 @@ from mbframework.spool.seek import SeekSlot
 from mbframework.spool.segment import Segment
 from mbframework.spool.survey import read_seek
 from mbframework.spool.writer import Identity, Limits, SpoolWriter
+from mbframework.state import sender_of
 
 if TYPE_CHECKING:
     from mbframework.adoption import Adoption
@@ -164,6 +167,8 @@ class Engine:
         #: What had been settled when the lane last left live (-1: never), and why it left.
         self.settled_at_leaving, self.why_left = -1, ""
         self._seen_seek = begun.seek.next
+        #: The seek's generation by which the process that sent the lane was found gone; see _sent_elsewhere().
+        self._left_behind = -1
         self._told_of_newer = False
         scrub: Callable[[str], str] = source.scrub if source is not None else str
         self.writer_events = EventLog(
@@ -182,7 +187,7 @@ class Engine:
         self.housekeeper = Housekeeper(
             files=files, directory=self.path, config=config, lane=self.lane, ledger=ledger_of_housekeeper,
             events=self.writer_events, unsynced=begun.unsynced, settled=self.settled, pruned=self.pruned,
-            place=self.place,
+            in_hand=self.in_hand, place=self.place,
         )  # fmt: skip
         # Whoever reads the writer's first never meets a state whose reason is still to come.
         sections: dict[str, Callable[[], dict[str, Any]]] = {}
@@ -228,6 +233,7 @@ class Engine:
             files=files, config=config, source=source, context=context, outlet=self.outlet, lane=lane,
             events=self.sender_events, known_run=self.runs.knows,
             destination=lambda: lane.head.slot.destination, bind=self._bind,
+            acknowledged=Acknowledged.read(files, self.path, context.buffer_id),
             intake=lambda: self.reporter.intake(), notify=lambda: self.reporter.notify(),
             barred=self.directory.barred, ended=self.shutdown.parting.ended,
             paused=pause.read(files, self.path) is not None,
@@ -268,8 +274,8 @@ class Engine:
         return self._seen_seek
 
     def pruned(self) -> int:
-        """Messages that were pruned, as far as this process can tell, without those that a provider has in hand and
-        may yet take."""
+        """Messages that were pruned, as far as this process can tell, without those that a sender has in hand and its
+        provider may yet take."""
         lane = self.lane
         if self.ledger is not None:
             with self.ledger.lock, lane.lock:
@@ -277,10 +283,40 @@ class Engine:
         slot = self.seek()
         if slot is None:
             return 0
+        return slot.pruned + self.pruned_ahead(slot)
+
+    def pruned_ahead(self, slot: SeekSlot) -> int:
+        """Of what is pruned, those messages of which the process that sends, and stored ``slot``, has not said so."""
+        lane = self.lane
         with lane.lock:
             top = lane.head.slot
             spooled = max(0, lane.spool.ordinal - slot.ordinal - slot.settled)
-        return slot.pruned + floor_ahead(slot, top.floor, top.floor_ordinal, spooled)
+        sending = slot.batch_end <= slot.next or top.floor <= slot.floor_applied or self._sent_elsewhere(slot)
+        return floor_ahead(slot, top.floor, top.floor_ordinal, spooled, sending=sending)
+
+    def in_hand(self, begin: int, end: int) -> int:
+        """How many messages with ordinals from ``begin`` on and below ``end`` a sender has in hand."""
+        lane, ledger = self.lane, self.ledger
+        if ledger is not None:
+            with ledger.lock, lane.lock:
+                flight, at = ledger.flight, ledger.ordinal
+                if flight is not None:
+                    spilled = lane.flight_spilled if flight.in_memory else len(flight.marks)
+                    return flight.marks[max(0, begin - at) : max(0, min(spilled, end - at))].count("")
+                slot = replace(ledger.slot, batch_end=ledger.slot.batch_end if ledger.held else 0)
+        else:
+            stored = self.seek()
+            if stored is None or not self._sent_elsewhere(stored):
+                return 0
+            slot = stored
+        return max(0, min(slot.ordinal + slot.batch_end - slot.next, end) - max(slot.ordinal, begin))
+
+    def _sent_elsewhere(self, slot: SeekSlot) -> bool:
+        """Whether there still is a process that has in hand what ``slot`` names. Whoever takes its place says so in
+        the next slot: that its lock is free is asked for but once."""
+        if slot.generation != self._left_behind and not sender_of(self.files, self.path).held:
+            self._left_behind = slot.generation
+        return slot.generation != self._left_behind
 
     def seek(self) -> SeekSlot | None:
         """What the process that sends has stored; None also where that is of a newer release, so that it is not known

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mbframework.errors import ProviderUnusable
 from mbframework.message import Position
@@ -49,10 +49,18 @@ class Fence:
         self.expected = position
         self._attempts.clear()
 
-    def meet(self, found: Position | None, first: int, logger: logging.Logger, provider: str) -> None:
+    def meet(
+        self,
+        found: Position | None,
+        first: int,
+        logger: logging.Logger,
+        provider: str,
+        went_back: Callable[[int, int], None] | None = None,
+    ) -> None:
         """Another position than the expected one is stored; nothing was sent. Afterwards it is the expected one.
 
         :param first: the sequence of the first message that was to be sent.
+        :param went_back: that of the context; without it only the log tells of a position that went back.
         :raises ProviderUnusable: somebody else moved it beyond that message.
         """
         if found is not None and found.sequence > first and found not in self._attempts:
@@ -63,7 +71,9 @@ class Fence:
             )
         was = 0 if self.expected is None else self.expected.sequence
         now = 0 if found is None else found.sequence
-        if now < was:
+        if now < was and went_back is not None:
+            went_back(was, now)
+        elif now < was:
             logger.error(
                 "%s has lost what it had acknowledged: its position of this lane went back from sequence %d to %d",
                 *(provider, was, now),

@@ -56,6 +56,7 @@ class Housekeeper:
         unsynced: list[Found],
         settled: Callable[[], int],
         pruned: Callable[[], int],
+        in_hand: Callable[[int, int], int],
         place: Place,
     ) -> None:
         self._files = files
@@ -70,6 +71,8 @@ class Housekeeper:
         self._settled = settled
         #: Messages pruned as far as this process knows, without those that a provider may yet take.
         self._pruned = pruned
+        #: How many messages of these ordinals, from the first and below the second, the sender has in hand.
+        self._in_hand = in_hand
         self._synced_at = 0
         self._delivered_at: dict[int, int] = {}
         self._stopping = False
@@ -229,6 +232,7 @@ class Housekeeper:
         lane.publish_head(sync=True)
         if self._ledger is not None:
             self._ledger.apply_floor(keep.first, keep.ordinal)
+        in_hand = self._in_hand(victims[0].ordinal, keep.ordinal)
         undelivered = self._newly_pruned(keep.ordinal - victims[0].ordinal)
         size_gone = sum(victim.size for victim in victims)
         self._remove(victims, truncate=True)
@@ -239,7 +243,7 @@ class Housekeeper:
             )
         self._events.tell(
             "prune", segments=len(victims), first=victims[0].first, last=keep.first - 1, bytes=size_gone,
-            messages=keep.ordinal - victims[0].ordinal, undelivered=undelivered, reason=reason,
+            messages=keep.ordinal - victims[0].ordinal, undelivered=undelivered, in_hand=in_hand, reason=reason,
         )  # fmt: skip
         if undelivered:
             self._events.observe(
@@ -259,13 +263,14 @@ class Housekeeper:
             return number
 
     def _tell_late(self) -> None:
-        """What was in the provider's hand when its segment went, and came back undelivered."""
+        """What was in the sender's hand when its segment went, and came back undelivered, or has nobody any more."""
         late = self._newly_pruned()
         if late:
-            reason = "pruned while the provider had them in hand, and it did not take them"
+            reason = "the sender had them in hand when their segments were pruned"
             self._events.tell(
-                "prune", segments=0, first=-1, last=-1, bytes=0, messages=late, undelivered=late, reason=reason
-            )
+                "prune", segments=0, first=-1, last=-1, bytes=0, messages=late, undelivered=late, in_hand=0,
+                reason=reason,
+            )  # fmt: skip
             self._events.observe("pruned", first_sequence=-1, last_sequence=-1, messages=late, size=0, reason=reason)
 
     # ---- what has ended

@@ -110,6 +110,7 @@ class Narrator:
                 age = oldest_on_disk(engine.files, engine.path, slot)
         state, reason = self.state()
         began = engine.reporter.since_boot_ns
+        stored = pause.read(engine.files, engine.path)
 
         def at(boot_ns: int) -> float:
             return instant(engine.files, boot_ns)
@@ -128,7 +129,10 @@ class Narrator:
             retry_at=at(trouble.retry_at) if trouble and trouble.retry_at else None,
             seek=seek, provider=engine.source.display if engine.source else "", heartbeat_age_s=0.0,
             writer_pid=os.getpid(), sender_pid=os.getpid() if sender else None,
+            paused=stored is not None or (sender is not None and sender.paused),
+            paused_since=stored.at or None if stored is not None else None,
             order_violations=outlet.order_violations if outlet else 0,
+            acknowledged_lost=sender.acknowledged.lost if sender else 0,
             facts=sender.facts if sender else {}, **counts,
         )  # fmt: skip
 
@@ -139,6 +143,7 @@ class Narrator:
         if ledger is None:
             slot = engine.seek()
             gone, position = (slot.ordinal + slot.settled, slot.next) if slot is not None else (0, 0)
+            gone += engine.pruned_ahead(slot) if slot is not None else 0
             with lane.lock:
                 waiting = max(0, lane.spool.ordinal - gone) + lane.memory_messages()
                 on_disk = lane.spool.size_from(position)
@@ -231,6 +236,7 @@ def sending_section(sender: Sender, outlet: Outlet, hub: ObserverHub | None) -> 
         "blocked": outlet.blocked,
         "trouble": trouble,
         "traffic": traffic,
+        "acknowledged": sender.acknowledged.section(),
         "order_violations": outlet.order_violations,
         "facts": dict(sender.facts),
         "observer_events_dropped": hub.dropped if hub is not None else 0,

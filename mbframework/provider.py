@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 
@@ -24,6 +24,10 @@ class Context:
 
     ``buffer_id`` is 32 hex digits, ``run`` the 16-byte id of this opening. ``stopping`` is set
     when the buffer closes: whatever waits inside a provider must end soon after.
+
+    ``went_back`` is for providers that keep a position and find, while they are open, that it has gone back: it is
+    called on the sender's thread with the sequences of the former and of the present one, 0 for none. The lane tells
+    everybody. None where no lane listens.
     """
 
     buffer_id: str
@@ -31,6 +35,7 @@ class Context:
     run: bytes
     stopping: Event = field(default_factory=Event)
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("mbframework.provider"))
+    went_back: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,11 @@ class Provider(ABC):
     #: Whether a fork may copy an open provider: nothing in the copy, which is never called, may disturb the original.
     #: Where it is False the lane closes the provider before its process forks, and opens it again afterwards.
     fork_safe: bool = True
+
+    #: Whether a position that is older than it was, or gone, when the provider is opened says that the destination has
+    #: lost messages. False where none is kept, or retention and what others do may take it away as well.
+    #: Read after ``open()`` returned.
+    position_tells: bool = False
 
     def open(self, context: Context) -> None:
         """Connect. Called again, after ``close()``, when an earlier attempt failed.

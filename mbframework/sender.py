@@ -20,10 +20,12 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import index
 from typing import TYPE_CHECKING
 
+from mbframework import acknowledged
+from mbframework.acknowledged import Acknowledged
 from mbframework.admission import MEMORY_ONLY
 from mbframework.backoff import Backoff
 from mbframework.errors import MessageBufferError, ProviderUnusable, SendFailed, UnsupportedFormat
@@ -88,6 +90,8 @@ class Sender:
     #: The fingerprint of the destination that a backlog belongs to, and how to store another.
     destination: Callable[[], bytes]
     bind: Callable[[bytes], None]
+    #: What the provider has, as far as its position tells.
+    acknowledged: Acknowledged
     #: The recent pace of writing, messages per second.
     intake: Callable[[], float]
     #: Called when anything in the state may have changed.
@@ -109,6 +113,7 @@ class Sender:
     ended: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
+        self.context = replace(self.context, went_back=self._went_back)
         self._interrupt = Wakeup()
         self._backoff = Backoff(self.config.retry_wait, self.config.retry_wait_max)
         self._throttle = Throttle(self.config.max_rate, self.config.catch_up == "ramp")
@@ -291,16 +296,18 @@ class Sender:
                 )
                 return False
             self.bind(fingerprint)
-        if position is None:
-            self.outlet.ledger.release()
-            self.outlet.told(0)
-            return True
-        if not self.known_run(position.run):
+        if position is not None and not self.known_run(position.run):
             self._block(
                 "PositionFromElsewhere: the provider keeps a position of this buffer that was written by an opening "
                 "which this directory does not know (a restored or copied directory?); nothing is skipped or sent"
             )
             return False
+        if self.outlet.ledger.asks:
+            self._compare(position, same=bool(name) and bound == fingerprint)
+        if position is None:
+            self.outlet.ledger.release()
+            self.outlet.told(0)
+            return True
         self.outlet.ledger.release(position.sequence)
         self.outlet.told(position.sequence)
         with self.outlet.ledger.lock:
@@ -309,6 +316,23 @@ class Sender:
             skipped = self.outlet.skip_to(position.sequence)
             self.events.tell("position", sequence=position.sequence, skipped=skipped)
         return True
+
+    def _compare(self, position: Position | None, *, same: bool) -> None:
+        """What the provider has with what it had acknowledged; ``same``: its destination is the one that it was."""
+        display, sequence = self.source.display, 0 if position is None else position.sequence
+        before = min(self.acknowledged.at(display, same=same), self.outlet.ledger.next)
+        if sequence < before and self.provider is not None and self.provider.position_tells:
+            self._went_back(before, sequence)
+        self.acknowledged.reached(display, sequence)
+
+    def _went_back(self, before: int, after: int) -> None:
+        """The provider's position did. On the sender's thread, perhaps within a call of the provider."""
+        count = self.acknowledged.went_back(before, after, self.outlet.ledger.slot.delivered)
+        text = acknowledged.words(self.source.name, before, after, count)
+        _log.error("lane %s: %s", self.context.lane, text)
+        self.events.tell("acknowledged-lost", before=before, after=after, messages=count, reason=text)
+        self.trouble.text, self.trouble.last = text, self.files.boot_ns()
+        self.notify()
 
     def _backlog(self, *, since_opening: bool = True) -> bool:
         """Whether messages wait on disk; ``since_opening``: also those that were written after the lane was opened."""
@@ -350,6 +374,8 @@ class Sender:
             self._refused(flight, indices, wrapped, epoch)
         else:
             self.outlet.delivered(flight, indices, epoch)
+            if self.outlet.ledger.asks:
+                self.acknowledged.reached(self.source.display, batch.sequences[-1] + 1)
             now = self.files.boot_ns()
             size = batch.size_in_bytes()
             self.traffic.bytes += size

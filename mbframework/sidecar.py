@@ -20,6 +20,7 @@ from typing import Any, Self, TypeAlias
 
 from mbframework import clerk, pause
 from mbframework import directory as directories
+from mbframework.acknowledged import Acknowledged
 from mbframework.config import Config
 from mbframework.deadletters import DeadLetters
 from mbframework.directory import Directory
@@ -330,6 +331,7 @@ class DrainedLane:
             ),
             outlet=self.outlet, lane=None, events=self.events, known_run=Runs(files, self.path).knows,
             destination=lambda: self._fingerprint, bind=lambda _fingerprint: None, intake=lambda: 0.0,
+            acknowledged=Acknowledged.read(files, self.path, directory.buffer_id.hex()),
             notify=lambda: self.reporter.notify(), barred=directory.barred, ended=self._parting.ended,
             paused=pause.read(files, self.path) is not None,
         )  # fmt: skip

@@ -72,10 +72,12 @@ def patience(told: Mapping[str, Any]) -> float:
 
 def halves_of(files: Files, path: str) -> tuple[Half, Half]:
     """Who writes to a lane, and who sends it. ``path``: the lane's directory."""
-    return (
-        _half(files, path, layout.WRITER_STATUS_FILE, layout.WRITER_LOCK_FILE),
-        _half(files, path, layout.SENDER_STATUS_FILE, layout.SENDER_LOCK_FILE),
-    )
+    return _half(files, path, layout.WRITER_STATUS_FILE, layout.WRITER_LOCK_FILE), sender_of(files, path)
+
+
+def sender_of(files: Files, path: str) -> Half:
+    """Who sends a lane. ``path``: the lane's directory."""
+    return _half(files, path, layout.SENDER_STATUS_FILE, layout.SENDER_LOCK_FILE)
 
 
 def _half(files: Files, path: str, file: str, lock: str) -> Half:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mbframework import directory as directories
-from mbframework import narration, spans
+from mbframework import narration, pause, spans
 from mbframework.accounts import accounts_of
 from mbframework.deadstore import DeadStore
 from mbframework.errors import DirectoryError, UnsupportedFormat
@@ -68,7 +68,8 @@ class LaneStatus:
     they may have arrived), ``lost_disk`` (unreadable or gone); ``returned`` are those that ``close()`` handed back.
     ``heartbeat_age_s``: of the processes that have the lane the one that has been silent longest, else of the last one.
     ``sender``: how the half that sends is (see :mod:`mbframework.state`); unless that is "alive", what is told of the
-    provider is of the past.
+    provider is of the past. ``paused``: whether sending is, whatever the state: on request, to which whoever sends next
+    keeps as well, or by the program itself; ``paused_since``: when it was requested, as the wall clock had it.
     """
 
     name: str
@@ -107,8 +108,12 @@ class LaneStatus:
     writer_pid: int | None = None
     sender_pid: int | None = None
     sender: Sending = "alive"
+    paused: bool = False
+    paused_since: float | None = None
     #: Messages that a provider took although one in front of them, of the same ordering domain, had failed.
     order_violations: int = 0
+    #: Of the delivered ones, those that the destination has lost since, at most: its position went back.
+    acknowledged_lost: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -183,10 +188,10 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
     if problems is not None:
         problems.extend(f"lane {name}: {half.file} cannot be read: {half.trouble}" for half in halves if half.trouble)
     state, sending, told = state_of(files, path, halves), sending_of(halves), sender.told
-    accounts = accounts_of(known, running=state.name != "dead")
+    accounts = accounts_of(known, running=state.name != "dead", sending=sending in ("alive", "silent"))
     trouble: dict[str, Any] = told.get("trouble", {})
     failures: int = trouble.get("count", 0)
-    slot = known.seek
+    slot, stored = known.seek, pause.read(files, path)
     return LaneStatus(
         name=name,
         mode=writer.told.get("mode") or "unknown",
@@ -224,7 +229,10 @@ def read_lane(files: Files, path: str, name: str, problems: list[str] | None = N
         writer_pid=writer.told.get("pid"),
         sender_pid=told.get("pid"),
         sender=sending,
+        paused=stored is not None or (sending in ("alive", "silent") and told.get("paused", False)),
+        paused_since=stored.at or None if stored is not None else None,
         order_violations=told.get("order_violations", 0),
+        acknowledged_lost=told.get("acknowledged", {}).get("lost", 0),
         facts={name: value for name, value in told.get("facts", {}).items() if isinstance(value, str)},
     )
 

@@ -82,12 +82,19 @@ _PAIR: dict[str, Any] = {"metavar": "W,C", "show_default": True}
 @click.option("--dead", callback=counts, default="1,", **_PAIR, help="Messages that the provider rejected.")
 @click.option("--lost", callback=counts, default="1,", **_PAIR, help="Messages lost with a process or a disk.")
 @click.option(
+    "--acknowledged-lost",
+    callback=counts,
+    default="1,",
+    **_PAIR,
+    help="Messages that the destination acknowledged, and lost.",
+)
+@click.option(
     "--within",
     metavar="TIME",
     default="1d",
     show_default=True,
     callback=_time,
-    help="Count the last four over that time; none: since the buffer was made.",
+    help="Count the last five over that time; none: since the buffer was made.",
 )
 @click.option("--not-live", callback=times, default="none", **_PAIR, help="Time buffering, draining or paused.")
 @click.option(

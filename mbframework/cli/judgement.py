@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from mbframework.cli.losses import ACCOUNTS
+from mbframework.cli.pausing import consequence
 from mbframework.cli.thresholds import Thresholds
 from mbframework.metrics.samples import LaneReading, Reading
 from mbframework.units import format_size, format_time
@@ -137,7 +138,8 @@ def _measures(lane: LaneReading, losses: Mapping[str, int], rules: Rules, now: f
             # Those that were replayed or dropped need nobody any more.
             total = min(total, status.dead_letters)
         # The log may repeat what a kill kept from the accounts, and never knows better than they.
-        yield measure(account, total if rules.within is None else min(total, losses.get(account, 0)))
+        name = account.replace("_", "-")
+        yield measure(name, total if rules.within is None else min(total, losses.get(account, 0)))
     yield measure("not-live", _ago(now, status.state_since) if status.state in _NOT_LIVE else 0.0, "s")
     yield measure("heartbeat", status.heartbeat_age_s if status.state != "dead" else 0.0, "s")
     failing = status.failing_since if status.state != "dead" and status.sender == "alive" else None
@@ -162,6 +164,9 @@ def _states(lane: LaneReading, rules: Rules) -> Iterator[Finding]:
         yield Finding(Grade.CRITICAL if rules.running else Grade.WARNING, status.state_reason or "nobody sends")
     elif status.state == "stale" and status.heartbeat_age_s is None:
         yield Finding(Grade.CRITICAL, "a process holds it and gives no sign of life")
+    if status.paused and status.state != "paused":
+        # Somebody wanted it; whoever starts a program to send wants to know.
+        yield Finding(Grade.OK, f"paused {consequence(status)}; mb resume ends it")
 
 
 def _words(measure: Measure, lane: LaneReading, rules: Rules) -> str:
@@ -189,6 +194,8 @@ def _words(measure: Measure, lane: LaneReading, rules: Rules) -> str:
             return f"{kept}, rejected {when}"
         # Which of them are still there, the log does not tell.
         return f"{kept}, of which at most {int(value):,} {'was' if value == 1 else 'were'} rejected {when}"
+    if measure.name == "acknowledged-lost":
+        return f"up to {_count(int(value))} acknowledged, and lost by the destination {when}; mb tail tells how"
     what = {"dead": "rejected"}.get(measure.name, measure.name)
     return f"{_count(int(value))} {what} {when}"
 

@@ -1,4 +1,4 @@
-"""What a lane has lost lately, by its event files.
+"""What a lane, or its destination, has lost lately, by the lane's event files.
 
 Promises: reads at most the last 64 MiB of each file, and only lines that can be of interest are taken apart. A wall
 clock that was set hides nothing of what was told since the machine started. A lower bound: of a lane with many events
@@ -21,6 +21,7 @@ _TOLD = {
     "expired": ("expired", "messages"),
     "dead": ("dead", ""),
     "lost": ("lost", "messages"),
+    "acknowledged-lost": ("acknowledged_lost", "messages"),
 }
 ACCOUNTS = tuple(account for account, _ in _TOLD.values())
 _MARKS = {b'"kind": "%s"' % kind.encode(): kind for kind in _TOLD}

@@ -14,7 +14,9 @@ from types import MappingProxyType
 import click
 
 from mbframework.cli.options import directory_argument
+from mbframework.cli.pausing import consequence
 from mbframework.cli.terminal import plural, printable
+from mbframework.printable import shell_word
 from mbframework.status import BufferStatus, LaneStatus, read
 from mbframework.units import format_size, format_time
 
@@ -61,15 +63,18 @@ def report(found: BufferStatus, now: float, outlook: Mapping[str, str] = Mapping
         yield "no lane yet: nothing was written"
     for lane in found.lanes:
         yield ""
-        yield from _lane(lane, now, outlook.get(lane.name, ""))
+        only = f" --lane {lane.name}" if len(found.lanes) > 1 else ""
+        yield from _lane(lane, now, outlook.get(lane.name, ""), f"mb resume {shell_word(found.directory)}{only}")
     for problem in found.problems:
         yield click.style(printable(problem), fg="red")
 
 
-def _lane(lane: LaneStatus, now: float, outlook: str) -> Iterator[str]:
+def _lane(lane: LaneStatus, now: float, outlook: str, resume: str) -> Iterator[str]:
     yield f"{printable(lane.name)}: {click.style(lane.state, fg=_COLORS.get(lane.state), bold=True)}{_since(lane, now)}"
     if lane.state_reason:
         yield from _row("because", lane.state_reason)
+    if lane.paused and lane.state != "paused":
+        yield from _row("paused", f"{consequence(lane)}; {resume} ends it")
     if outlook:
         yield from _row("outlook", outlook)
     yield from _row("mode", printable(lane.mode))
@@ -151,6 +156,9 @@ def _loss(lane: LaneStatus) -> str:
         "returned to the program": lane.returned,
     }
     lost = {what: count for what, count in kinds.items() if count}
+    if lane.acknowledged_lost:
+        # They are among the delivered ones, and how many the destination really lost it does not say.
+        lost["acknowledged, and lost by the destination (at most; mb tail tells how)"] = lane.acknowledged_lost
     if not lost:
         return click.style("nothing was lost", fg="green")
     text = ", ".join(f"{count:,} {what}" for what, count in lost.items())

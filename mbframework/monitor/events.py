@@ -274,11 +274,18 @@ def _expired(told: _Told) -> str:
 
 
 def _prune(told: _Told) -> str:
+    if told.facts.get("segments") == 0:
+        return f"{told.count('messages')} UNDELIVERED, which the sender had in hand when their segments were pruned"
     undelivered = f", {told.whole('undelivered')} UNDELIVERED" if told.facts.get("undelivered") else ""
+    in_hand = f", {told.whole('in_hand')} in the sender's hand" if told.facts.get("in_hand") else ""
     return (
-        f"{told.count('segments', 'segment')}, {told.size('bytes')}, {told.count('messages')}{undelivered}"
+        f"{told.count('segments', 'segment')}, {told.size('bytes')}, {told.count('messages')}{undelivered}{in_hand}"
         f"{told.sequences()}{told.because()}"
     )
+
+
+def _prune_level(told: _Told) -> Level:
+    return "error" if told.number("undelivered") else "warning" if told.number("in_hand") else "info"
 
 
 def _removed(told: _Told) -> str:
@@ -348,6 +355,7 @@ _KINDS: Mapping[str, tuple[Callable[[_Told], str], Callable[[_Told], Level]]] = 
     "provider-back": (_provider_back, _info),
     "blocked": (_said("a person is needed"), _error),
     "position": (_position, _info),
+    "acknowledged-lost": (_said("the destination has lost what it had acknowledged"), _error),
     "order-violation": (
         lambda told: f"{told.count('messages')} taken behind one that failed{told.sequences()}",
         _warning,
@@ -356,7 +364,7 @@ _KINDS: Mapping[str, tuple[Callable[[_Told], str], Callable[[_Told], Level]]] = 
     "expired": (_expired, _warning),
     "lost": (lambda told: f"{told.count('messages')} LOST{told.sequences()}{told.because()}", _error),
     "purge": (lambda told: f"{told.count('messages')} removed on request", _warning),
-    "prune": (_prune, _if_any("undelivered", "error")),
+    "prune": (_prune, _prune_level),
     "removed": (_removed, _info),
     "seal": (_seal, _info),
     "room": (_said("there is room again"), _info),

@@ -205,7 +205,8 @@ class LaneWatch:
             return replace(status, state="stale", heartbeat_age_s=age)
         # The lock of a process on another machine need not be visible.
         sending: Sending = "alive" if sender in foreign else status.sender
-        return replace(status, state=str(told), heartbeat_age_s=age, sender=sending)
+        paused = status.paused or (sender in foreign and sender.get("paused", False))
+        return replace(status, state=str(told), heartbeat_age_s=age, sender=sending, paused=paused)
 
     # ---- the past
 

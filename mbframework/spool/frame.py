@@ -298,6 +298,15 @@ def read_header(buf: Readable, offset: int, salt: int) -> FrameHeader | None:
     return FrameHeader(length, first, accepted, count, flags, topic_length, body_crc) if fits else None
 
 
+def end_told(buf: Readable) -> tuple[int, int] | None:
+    """The first sequence of the frame at the beginning of ``buf``, and one past its last, as it says itself: whether it
+    is undamaged is not known without its segment's salt. None where none begins."""
+    if len(buf) < HEADER_SIZE:
+        return None
+    marker, _, first, _, count, flags, *_ = _HEADER.unpack_from(buf, 0)
+    return (first, first + count) if marker == FRAME_MARKER and count and not flags & SEAL else None
+
+
 def decode(buf: Readable, offset: int, salt: int, header: FrameHeader | None = None) -> Columns | None:
     """The messages of the frame at ``offset``, or None where it is not whole and undamaged.
 

@@ -104,6 +104,11 @@ def recover(files: Files, directory: str, *, buffer_id: bytes, run: bytes, boot_
     returned = old.returned if old else 0
     if lost:
         notes.append(f"{lost} accepted messages were not yet on disk: they may have arrived")
+    if known.headless and known.live is not None:
+        notes.append(
+            f"segment {known.live.segment}, which was being filled, is missing, or its header is damaged: "
+            f"{known.headless} messages of it are lost"
+        )
     settled = known.seek.next if known.seek else 0
     if known.clean and old is not None:
         next_ = max(old.next, known.spool_end, settled, 1)

@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 
 from mbframework.errors import UnsupportedFormat
 from mbframework.files import Files
-from mbframework.spool import head, layout, seek, segment_header, walk
+from mbframework.spool import frame, head, layout, seek, segment_header, walk
 from mbframework.spool.head import HeadSlot, LivePage
 from mbframework.spool.index import Entry, SegmentIndex
 from mbframework.spool.remains import Remains
@@ -80,6 +80,9 @@ class Survey:
     #: Whether head and seek have a slot that is neither valid nor empty, or was refused: a newer one may be lost.
     head_damaged: bool = False
     seek_damaged: bool = False
+    #: One past the last sequence that was stored in the segment that was being filled, where that segment's header
+    #: cannot be read and the frame that the live page names tells so; else 0.
+    stored_end: int = 0
 
     @property
     def clean(self) -> bool:
@@ -101,10 +104,28 @@ class Survey:
         """Messages ever spooled, by the farthest of segments, head and seek."""
         return max(
             self.tail_ordinal,
+            self._known_ordinal + self.headless,
             self.head.ordinal if self.head else 0,
             # What is settled ahead of the seek had an ordinal too, even where a power loss took it from the spool.
             self.seek.ordinal + int.from_bytes(self.seek.bitmap, "little").bit_length() if self.seek else 0,
         )
+
+    @property
+    def headless(self) -> int:
+        """Messages that were spooled to the segment that was being filled, behind what is settled, where that segment's
+        header cannot be read."""
+        return max(0, self.stored_end - self._known_end) if self.stored_end else 0
+
+    @property
+    def _known_end(self) -> int:
+        """One past the last sequence of which seek, head and segments know what became of it."""
+        settled, top = self.seek.next if self.seek else 0, self.head
+        return max(settled, self.spool_end, top.run_first if top else 0, top.floor if top else 0)
+
+    @property
+    def _known_ordinal(self) -> int:
+        """The ordinal there, as segments and seek tell it."""
+        return max(self.tail_ordinal, self.seek.ordinal if self.seek else 0)
 
     @property
     def lost_unspooled(self) -> int:
@@ -117,10 +138,9 @@ class Survey:
             accepted = self.head.next
         else:
             return 0
-        settled = self.seek.next if self.seek else 0
-        unknown = accepted - max(settled, self.spool_end, self.head.run_first, self.head.floor)
-        # Some of these the head knows to have been spooled, where a power loss took the end of spool and seek.
-        spooled = self.ordinal - max(self.tail_ordinal, self.seek.ordinal if self.seek else 0)
+        unknown = accepted - self._known_end
+        # Some of these are known to have been spooled, where a power loss took the end of spool and seek, or damage.
+        spooled = self.ordinal - self._known_ordinal
         return max(0, unknown - spooled)
 
     @property
@@ -312,6 +332,32 @@ class _Segments:
                 self._result.segments.append(found)
         if len(self._looked) < self.count:
             self._count_unopened()
+        live = self._result.live
+        if (
+            live is not None
+            and live.segment
+            and all(found.header.first != live.segment for found in self._result.segments)
+        ):
+            self._result.stored_end = self._stored_end(live)
+
+    def _stored_end(self, live: LivePage) -> int:
+        """See :attr:`Survey.stored_end`. Its file has one of these names; the salt of its frames is lost."""
+        directory = self._index.directory
+        prepared = [name for name in self._files.list(directory) if (layout.parse_name(name) or ("",))[0] == "N"]
+        for name in (layout.unsealed_name(live.segment), layout.sealed_name(live.segment), *prepared):
+            try:
+                fd = self._files.open(os.path.join(directory, name), write=False)
+            except OSError:
+                continue
+            try:
+                if live.tail >= self._files.fstat(fd).st_size:
+                    continue
+                told = frame.end_told(self._remains.pread(fd, frame.HEADER_SIZE, live.tail))
+            finally:
+                self._files.close(fd)
+            if told is not None and live.segment <= told[0] < told[1] <= live.next:
+                return told[1]
+        return 0
 
     def _count_unopened(self) -> None:
         # One look at each of very many files: what can be asked beforehand is.

@@ -27,12 +27,15 @@ class MosquittoServer(Server):
 
     :param settings: lines of ``mosquitto.conf``, added behind ours.
     :param users: passwords by user names.
+    :param data: a folder for its data, which is kept; None: a temporary one.
     """
 
     name = "Mosquitto"
 
-    def __init__(self, settings: Sequence[str] = (), users: Mapping[str, str] | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, settings: Sequence[str] = (), users: Mapping[str, str] | None = None, data: Path | None = None
+    ) -> None:
+        super().__init__(data)
         self._settings = settings
         self._users = users or {}
 

@@ -87,6 +87,7 @@ class FaultProvider(Provider):
         with self._scrubbed():
             inner.open(context)
         self.max_message_bytes = inner.max_message_bytes
+        self.position_tells = inner.position_tells
 
     def send(self, batch: Batch) -> None:
         inner = self._behind()

@@ -121,6 +121,8 @@ class ExactlyOnceProvider(KafkaProvider):
             raise SendFailed(f"Kafka does not let us begin transactions: {error}", provider="kafka") from error
         self._meet(found)
         self._fence.read(found)
+        # Kafka removes offsets that were not stored for a while (offsets.retention.minutes), and changes none.
+        self.position_tells = found is not None
         self._transactions = transactions
         self._facts = {**self._facts, "delivery": "exactly-once", "transactional_id": self._name(self._context)}
 
@@ -138,7 +140,7 @@ class ExactlyOnceProvider(KafkaProvider):
                 *(self._options.position_topic, self._first),
             )
             return
-        self._fence.meet(found, self._first, self._context.logger, "kafka")
+        self._fence.meet(found, self._first, self._context.logger, "kafka", self._context.went_back)
 
     def _stopped(self, error: BaseException) -> SendFailed | ProviderUnusable:
         """Somebody has our transactional id, or a transaction of ours took too long."""

@@ -102,6 +102,8 @@ class NatsProvider(Provider):
             found = _guarded(link, lambda: self._locate(link, info))
             self._fence.read(found.position)
             self._seen = found.last
+            # It is a message's, and messages leave a stream; but one in which none ever was has lost those of before.
+            self.position_tells = not found.last
             self._reached = found.position.sequence if found.position else 0
             if info.config.storage == StorageType.MEMORY:
                 context.logger.warning(
@@ -149,7 +151,7 @@ class NatsProvider(Provider):
             return  # nothing of ours since
         if found.position is not None and found.position.sequence <= self._reached:
             self._fence.attempt(found.position)
-        self._fence.meet(found.position, first, self._context.logger, "nats")
+        self._fence.meet(found.position, first, self._context.logger, "nats", self._context.went_back)
         self._reached = max(self._reached, found.position.sequence if found.position else 0)
 
     def _locate(self, link: Link, info: StreamInfo) -> stream.Found:

@@ -48,6 +48,8 @@ class PostgresProvider(Provider):
 
     max_message_bytes = _LARGEST
 
+    position_tells = True
+
     def __init__(self, options: PostgresOptions) -> None:
         check_parameters(options)
         self._options = options
@@ -212,7 +214,8 @@ class PostgresProvider(Provider):
                 except psycopg.Error as error:
                     raise self._failed(session, batch, start, error) from error
                 if found is not batch.position:
-                    self._fence.meet(found, batch.sequences[start], self._context.logger, "postgres")
+                    context = self._context
+                    self._fence.meet(found, batch.sequences[start], context.logger, "postgres", context.went_back)
 
     def _store(self, session: Session, batch: Batch, start: int) -> Position | None:
         """One transaction. The batch's own position: it is stored; else the one found, and nothing was."""

@@ -54,6 +54,8 @@ class RedisProvider(Provider):
     :raises ConfigurationError: a certificate cannot be read; nothing was connected.
     """
 
+    position_tells = True
+
     def __init__(self, options: RedisOptions) -> None:
         if options.tls:
             tls_context(options, "redis")
@@ -101,11 +103,14 @@ class RedisProvider(Provider):
         return self._facts
 
     def idle(self) -> None:
-        """Notice that the connection has ended, and mend it."""
+        """Notice that the connection has ended, and mend it; notice that the server has forgotten what it had."""
         with self._occupancy.held():
             if self._link is not None and not self._link.alive():
                 self._drop()
-            self._connected()
+            mended = self._link is None
+            link = self._connected()
+            if mended:
+                self._look_again(link)
 
     def close(self, timeout: float) -> None:
         self._occupancy.close(timeout, interrupt=self._interrupt)
@@ -163,6 +168,17 @@ class RedisProvider(Provider):
             "security": tls_fact(self._options),
         }
 
+    def _look_again(self, link: Link) -> None:
+        """At our position, on a new connection, while nothing is to be sent: one in front of what was acknowledged is
+        none that an attempt of ours could leave there."""
+        expected = self._fence.expected
+        try:
+            found = self._stored(link)
+        except exceptions.RedisError as error:
+            raise self._failed(error, link, None) from error
+        if expected is not None and (found is None or found.sequence < expected.sequence):
+            self._meet(found, expected.sequence)
+
     def _stored(self, link: Link) -> Position | None:
         return _position(link.ask("GET", self._position_key()) or b"", link)
 
@@ -209,9 +225,12 @@ class RedisProvider(Provider):
                 raise self._failed(error, link, batch) from error
             if found is not None:
                 here = self._fence.start(batch.sequences)
-                self._fence.meet(_position(found, link), batch.sequences[here], self._context.logger, "redis")
+                self._meet(_position(found, link), batch.sequences[here])
         if self._options.replicas:
             self._await_replicas(batch)
+
+    def _meet(self, found: Position | None, first: int) -> None:
+        self._fence.meet(found, first, self._context.logger, "redis", self._context.went_back)
 
     def _add(self, link: Link, batch: Batch, start: int) -> bytes | None:
         """Add what is left of the batch; None, or the position that was found in place of the expected one."""

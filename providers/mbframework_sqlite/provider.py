@@ -62,6 +62,7 @@ class SQLiteProvider(Provider):
 
     # "Do not open an SQLite database connection, then fork(2)": https://sqlite.org/howtocorrupt.html, 2.6.
     fork_safe = False
+    position_tells = True
 
     def __init__(
         self,

@@ -351,5 +351,5 @@ def test_whatever_stands_there_it_is_one_line_with_readable_numbers(
     assert output.isprintable()
     words, _, numbers = output.partition(" | ")
     assert "|" not in words + numbers
-    assert len(DATUM.findall(numbers)) == 12
+    assert len(DATUM.findall(numbers)) == 13
     assert DATUM.sub("", numbers).strip() == ""

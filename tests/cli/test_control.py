@@ -9,6 +9,7 @@ import select
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -113,6 +114,13 @@ def test_a_pause_without_a_program_is_for_the_next_one(mb: Run, tmp_path: Path) 
     assert (done.returncode, done.stderr) == (0, b"lane main: no process sends it; the next one begins paused\n")
     assert json.loads(done.stdout)["lanes"] == [{"lane": "main", "ok": True, "running": False}]
     assert (tmp_path / "outbox/main/paused").exists()
+    since = lane_of(tmp_path / "outbox").paused_since
+    assert since == json.loads((tmp_path / "outbox/main/paused").read_bytes())["at"]
+    what = f"since {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M:%S} UTC: the next program will not send;"
+    told = CliRunner().invoke(main, ["status", str(tmp_path / "outbox")]).stdout
+    assert f" paused {what} mb resume {tmp_path}/outbox ends it mode " in " ".join(told.split())
+    told = CliRunner().invoke(main, ["check", str(tmp_path / "outbox")]).stdout
+    assert f"; outbox: paused {what} mb resume ends it | " in told
     done = mb("resume", "outbox")
     assert (done.returncode, done.stderr) == (0, b"lane main: no process sends it; the next one is not paused\n")
     done = mb("resume", "outbox")

@@ -16,6 +16,10 @@ import pytest
 from mbframework_fake.provider import FakeProvider
 
 from mbframework import BufferFull, DiskFailed, MessageBuffer, Undelivered, read_status
+from mbframework.browse import Entry, Gap, LaneBrowser
+from mbframework.files import Files
+from mbframework.spool.survey import read_seek
+from mbframework.transfer import walk
 from mbframework.units import MAX_TIME
 from tests.engine.rig import (
     BROKEN,
@@ -72,6 +76,9 @@ def test_what_is_in_flight_is_pruned_only_if_it_fails(tmp_path: Path, fate: str)
             before = buffer.status()
             assert before.delivered == 0
             assert before.pruned > 900
+            eventually(lambda: events(buffer, "prune"), "the lines")
+            line = events(buffer, "prune")[0]
+            assert (line["in_hand"], line["undelivered"]) == (20, line["messages"] - 20)
             provider.release()
             buffer.flush(60)
         arrived = numbers(provider.messages)
@@ -266,8 +273,8 @@ def test_a_full_device_while_live_holds_up_nothing_before_memory_is_full(tmp_pat
     disk, provider = Disk(), FakeProvider()
     with buffer_on(disk, tmp_path / "b", provider, on_full="reject", channel_messages=50, **SMALL) as buffer:
         in_state(buffer, "live")
-        disk.free = 0
         eventually(lambda: buffer.running_lane().spool.prepared is not None, "the next segment")
+        disk.free = 0
         spool = buffer.running_lane().spool
         spool.limits.min_free = 1 << 20
         with buffer.running_lane().lock:
@@ -556,17 +563,30 @@ os.kill(os.getpid(), 9)
 """
 
 
+def waiting(directory: Path) -> list[Entry | Gap]:
+    """What an export of the lane finds."""
+    browser = LaneBrowser(str(directory / "main"))
+    return list(walk(browser, browser.settled().next, None))
+
+
 def test_what_had_arrived_when_the_program_was_killed_is_not_counted_as_pruned(tmp_path: Path) -> None:
     options = {"mode": "always", **FAST, **SMALL}
     done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path), repr(options)], check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
     [before] = read_status(tmp_path / "b").lanes
+    slot = read_seek(Files(), str(tmp_path / "b" / "main"))
+    assert slot is not None
+    in_hand = slot.batch_end - slot.next
+    # Whose it was is gone, and so are the files: until the provider was asked, that is pruned.
+    assert (before.sender, in_hand > 0, before.resident) == ("killed", True, len(waiting(tmp_path / "b")))
+    with MessageBuffer(tmp_path / "b", **options) as writer:
+        assert (writer.status().pruned, writer.status().resident) == (before.pruned, before.resident)
     with MessageBuffer(tmp_path / "b", f"sqlite:{tmp_path}/o.db", **options) as buffer:
         buffer.flush(60)
         with contextlib.closing(sqlite3.connect(tmp_path / "o.db")) as database:
             [arrived] = database.execute("SELECT count(*) FROM messages").fetchone()
         after = at_rest(buffer)
-    assert (after["delivered"], after["pruned"]) == (arrived, before.pruned)
+    assert (after["delivered"], after["pruned"]) == (arrived, before.pruned - in_hand)
     assert after["lost"] == 0
 
 

@@ -216,6 +216,7 @@ def test_what_a_sidecar_has_in_hand_is_told_as_pruned_only_if_it_fails(tmp_path:
             assert pruned > 900
             told = sum(line["undelivered"] for line in events(buffer, "prune"))
             assert told <= pruned
+            eventually(lambda: sum(line["in_hand"] for line in events(buffer, "prune")) == 20, "what it has in hand")
         finally:
             provider.release()
             run.join(60)

@@ -57,7 +57,8 @@ def main() -> int:
     took = time.monotonic() - begun
     counts = ", ".join(f"{target.name} {total.counts[target.name]:,}" for target in ALL if target.name in total.counts)
     verdict = f"{'FAIL' if total.findings else 'PASS'} seed {given.seed}: {total.inputs:,} inputs in {took:,.0f} s"
-    print(f"{verdict}, {total.inputs / took:,.0f}/s; {len(total.findings)} findings; {counts}")
+    valid = f"of them {total.resealed / max(1, total.inputs):.1%} with valid CRCs"
+    print(f"{verdict}, {total.inputs / took:,.0f}/s, {valid}; {len(total.findings)} findings; {counts}")
     if total.findings:
         print(f"kept in {findings}", file=sys.stderr)
     elif given.findings is None:

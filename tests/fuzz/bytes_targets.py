@@ -35,9 +35,12 @@ class Frames(Target):
             for message in some:
                 messages[at] = message
                 at += 1
-        lies = chance.random() < 0.5
+        lies = chance.random() < 0.72
         mutation.several(chance, lambda: self._harm(data, chance, starts, salt, lies=lies))
-        return Input({"frames": bytes(data)}, {"salt": salt}, None if lies else messages)
+        resealed = lies and chance.random() < 0.9
+        if resealed:
+            mutation.reseal_frames(data, starts, salt)
+        return Input({"frames": bytes(data)}, {"salt": salt}, None if lies else messages, resealed)
 
     def _harm(self, data: bytearray, chance: Random, starts: list[int], salt: int, *, lies: bool) -> None:
         at = chance.choice(starts)
@@ -139,8 +142,9 @@ class Slots(Target):
     def make(self, chance: Random) -> Input:
         lane = lanes.make_lane(chance, 1)
         name = chance.choice((layout.HEAD_FILE, layout.SEEK_FILE))
-        mutation.several(chance, lambda: lanes.harm_slots(lane.others[name], name, chance, lies=chance.random() < 0.6))
-        return Input({name: bytes(lane.others[name])})
+        lies = chance.random() < 0.66
+        mutation.several(chance, lambda: lanes.harm_slots(lane.others[name], name, chance, lies=lies))
+        return Input({name: bytes(lane.others[name])}, resealed=lies)
 
     def check(self, given: Input) -> None:
         ((name, data),) = given.files.items()
@@ -175,11 +179,11 @@ class SegmentHeaders(Target):
         lane = lanes.Lane()
         data = lanes.add_segment(lane, chance, "A").data[:256]
         mutation.several(chance, lambda: mutation.change_field(data, 0, mutation.SEGMENT, chance))
-        if chance.random() < 0.7:
+        if resealed := chance.random() < 0.7:
             mutation.reseal_record(data, 0, 256)
-        if chance.random() < 0.1:
+        elif chance.random() < 0.3:
             mutation.resize(data, chance)
-        return Input({"header": bytes(data)})
+        return Input({"header": bytes(data)}, resealed=resealed)
 
     def check(self, given: Input) -> None:
         data = given.files["header"]
@@ -204,11 +208,11 @@ class Seals(Target):
             mutation.change_field(data, 0, mutation.SEAL_BODY if chance.random() < 0.7 else mutation.FRAME, chance)
         if chance.random() < 0.3:
             mutation.poke(data, len(data) - 16, 8, chance)
-        if chance.random() < 0.7:
+        if resealed := chance.random() < 0.7:
             mutation.reseal_seal(data, 0, salt)
         else:
             mutation.damage(data, chance)
-        return Input({"seal": bytes(data)}, {"salt": salt})
+        return Input({"seal": bytes(data)}, {"salt": salt}, resealed=resealed)
 
     def check(self, given: Input) -> None:
         data, salt = given.files["seal"], given.facts["salt"]
@@ -233,21 +237,18 @@ class Rings(Target):
         name = chance.choice((history.WRITER_FILE, history.SENDER_FILE))
         data = bytearray(lanes.make_ring(chance, name))
 
+        lies = chance.random() < 0.66
+
         def harm() -> None:
-            at = history.place_of(chance.randrange(1, 30))
-            if chance.random() < 0.3:
-                mutation.change_field(data, 0, mutation.RING_HEADER, chance)
-                mutation.reseal_record(data, 0, history.HEADER_SIZE)
-            elif chance.random() < 0.6:
-                mutation.change_field(data, at, mutation.RING_RECORD, chance)
-                mutation.reseal_record(data, at, at + history.RECORD_SIZE)
+            if lies:
+                lanes.harm_ring(data, chance)
             elif chance.random() < 0.7:
                 mutation.damage(data, chance, 0, 3000)
             else:
                 mutation.resize(data, chance)
 
         mutation.several(chance, harm, 8)
-        return Input({name: bytes(data)})
+        return Input({name: bytes(data)}, resealed=lies)
 
     def check(self, given: Input) -> None:
         ((name, data),) = given.files.items()
@@ -273,7 +274,7 @@ class HeaderBlocks(Target):
     """A message's headers."""
 
     name = "header block"
-    share = 16
+    share = 8
 
     def make(self, chance: Random) -> Input:
         data = bytearray(pack_headers([("name", b"value"), ("ä", None), ("", b"")][: chance.randrange(1, 4)]))

@@ -20,7 +20,7 @@ from mbframework.spool import layout, survey
 from mbframework.spool.reader import Gap, Run, SpoolReader
 from mbframework.status import BufferStatus, read_lane
 from mbframework.verify import check_lane
-from tests.fuzz import lanes, narration
+from tests.fuzz import lanes, narration, resealing
 from tests.fuzz.memory import LANE, WALL_NS, Hang
 from tests.fuzz.target import Input, Target, opened
 from tests.fuzz.truth import Truth
@@ -38,10 +38,13 @@ class LaneTarget(Target):
     def make(self, chance: Random) -> Input:
         lane = lanes.make_lane(chance)
         self.prepare(lane, chance)
+        resealed = False
         if chance.random() < 0.97:
-            lanes.harm(lane, chance, lies=chance.random() < 0.5)
+            lies = chance.random() < 0.75
+            lanes.harm(lane, chance, lies=lies)
+            resealed = lies and chance.random() < 0.9 and resealing.reseal(lane)
         facts = {"boot": lane.boot.hex()} | self.options(chance, lane)
-        return Input(lane.content(), facts, lane.messages if lane.honest else None)
+        return Input(lane.content(), facts, lane.messages if lane.honest else None, resealed)
 
     def prepare(self, lane: lanes.Lane, chance: Random) -> None:
         """Add what else is to be read."""
@@ -202,7 +205,7 @@ class Status(LaneTarget):
             with suppress(UnsupportedFormat):
                 for known in (survey.survey(files, LANE), survey.glance(files, LANE)):
                     for running in (False, True):
-                        for name, count in vars_of(accounts_of(known, running=running)):
+                        for name, count in vars_of(accounts_of(known, running=running, sending=running)):
                             assert 0 <= count < 1 << 66, f"{name} is {count}"
                     assert min(known.size, known.waiting_size, known.count) >= 0
         with opened(given) as files, suppress(UnsupportedFormat):

@@ -6,19 +6,16 @@ right again, and no name changed, is ``honest``: what can be read of it must be 
 
 from __future__ import annotations
 
-import struct
 import zlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
 
 from mbframework import history
 from mbframework.message import NO_PARTITION, NO_TIMESTAMP, pack_headers
 from mbframework.spool import frame, head, layout, seal, seek
 from mbframework.spool.record import close_record
 from mbframework.spool.segment_header import SegmentHeader
-from tests.fuzz import mutation, narration
+from tests.fuzz import mutation, narration, untruths
 from tests.fuzz.memory import BOOT, NOW_NS, WALL_NS
 from tests.fuzz.reference import Said
 
@@ -40,7 +37,6 @@ class Segment:
     end: int
     frames: dict[int, int] = field(default_factory=dict)
     seal: int = 0
-    pristine: bytes = b""
 
 
 @dataclass
@@ -116,7 +112,6 @@ def add_segment(lane: Lane, chance: Random, state: str) -> Segment:
     else:
         data += bytes(chance.choice((0, 8, 512, 4096)))
         made.name = layout.unsealed_name(first) if state == "A" else layout.prepared_name(salt)
-    made.pristine = bytes(data)
     lane.segments.append(made)
     lane.next = lane.end = made.end
     return made
@@ -265,7 +260,7 @@ def _harm_one(lane: Lane, chance: Random, *, lies: bool) -> None:
         if not lies:
             harm_segment(segment, chance)
         else:
-            mutation.pick(chance, _LIES)(lane, segment, chance)
+            mutation.pick(chance, untruths.OF_SEGMENTS)(lane, segment, chance)
     elif part == "slots":
         name = chance.choice((layout.HEAD_FILE, layout.SEEK_FILE))
         if name in lane.others:
@@ -305,6 +300,17 @@ def harm_slots(data: bytearray, name: str, chance: Random, *, lies: bool) -> Non
         mutation.resize(data, chance)
 
 
+def harm_ring(data: bytearray, chance: Random) -> None:
+    """The header of a ring or one of its records, whose checksum is made right again."""
+    if chance.random() < 0.3:
+        mutation.change_field(data, 0, mutation.RING_HEADER, chance)
+        mutation.reseal_record(data, 0, history.HEADER_SIZE)
+    else:
+        at = history.place_of(chance.randrange(1, 30))
+        mutation.change_field(data, at, mutation.RING_RECORD, chance)
+        mutation.reseal_record(data, at, at + history.RECORD_SIZE)
+
+
 def _harm_file(lane: Lane, chance: Random, *, lies: bool) -> None:
     name = chance.choice(list(lane.others))
     how = chance.randrange(4)
@@ -312,6 +318,8 @@ def _harm_file(lane: Lane, chance: Random, *, lies: bool) -> None:
         del lane.others[name]
     elif how == 1:
         mutation.resize(lane.others[name], chance)
+    elif name in (history.WRITER_FILE, history.SENDER_FILE) and lies:
+        harm_ring(lane.others[name], chance)
     elif name.startswith("dropped") and lies:
         data = lane.others[name]
         if len(data) >= 24:
@@ -320,120 +328,3 @@ def _harm_file(lane: Lane, chance: Random, *, lies: bool) -> None:
             mutation.reseal_record(data, at, at + 24)
     else:
         mutation.damage(lane.others[name], chance)
-
-
-def _lie_header(_: Lane, segment: Segment, chance: Random) -> None:
-    mutation.several(chance, lambda: mutation.change_field(segment.data, 0, mutation.SEGMENT, chance))
-    if chance.random() < 0.2:
-        salt = chance.randrange(1, 1 << 32)
-        mutation.resalt(segment.data, salt, list(segment.frames))
-    mutation.reseal_record(segment.data, 0, 256)
-
-
-def _salt(segment: Segment) -> int:
-    return int.from_bytes(segment.data[32:36], "little")
-
-
-def _lie_frame(_: Lane, segment: Segment, chance: Random) -> None:
-    if not segment.frames:
-        return
-    at = chance.choice(list(segment.frames))
-    length = segment.frames[at]
-    how = chance.randrange(4)
-    if how <= 1:
-        mutation.several(chance, lambda: mutation.change_field(segment.data, at, mutation.FRAME, chance))
-    elif how == 2:
-        # The columns: their numbers stand at the front of the body.
-        mutation.poke(segment.data, at + 40 + 2 * chance.randrange(max(1, length // 4)), chance.choice((2, 4)), chance)
-    else:
-        mutation.damage(segment.data, chance, at + 40, at + length)
-    mutation.reseal_frame(segment.data, at, _salt(segment), body=chance.random() < 0.8)
-
-
-def _lie_seal(_: Lane, segment: Segment, chance: Random) -> None:
-    if not segment.seal:
-        return
-    at = segment.seal
-    fields = mutation.SEAL_BODY if chance.random() < 0.7 else mutation.FRAME
-    mutation.change_field(segment.data, at, fields, chance)
-    if chance.random() < 0.3:
-        mutation.poke(segment.data, len(segment.data) - 16, 8, chance)
-    mutation.reseal_seal(segment.data, at, _salt(segment))
-
-
-def _lie_copy(lane: Lane, segment: Segment, chance: Random) -> None:
-    """A frame of one place at another, of this segment or the next."""
-    source = chance.choice(lane.segments)
-    if not source.frames:
-        return
-    at = chance.choice(list(source.frames))
-    raw = source.data[at : at + source.frames[at]]
-    to = chance.choice([*segment.frames, len(segment.data) & ~7, chance.randrange(4096, len(segment.data) + 8) & ~7])
-    segment.data[to : to + len(raw)] = raw
-    mutation.reseal_frame(segment.data, to, _salt(segment), body=False)
-
-
-def _lie_bomb(_: Lane, segment: Segment, chance: Random) -> None:
-    """Headers that claim much, each with a right CRC, as many as there is room for."""
-    data, salt = segment.data, _salt(segment)
-    del data[layout.FIRST_FRAME :]
-    size = 1 << chance.randrange(8, 15)
-    step = chance.choice((40, 48, 64))
-    rising = chance.randrange(3)
-    first = segment.first
-    for at in range(layout.FIRST_FRAME, layout.FIRST_FRAME + size, step):
-        length = chance.choice((size, layout.FIRST_FRAME + size - at, 40 + 4 * 1000, layout.MAX_FRAME, step))
-        count = chance.choice((1, 2, 1000, 65_536))
-        data += struct.pack("<4sIQqI12x", b"MBF1", length, first, NOW_NS, count).ljust(step, b"\0")
-        first += rising
-    for at in range(layout.FIRST_FRAME, layout.FIRST_FRAME + size, step):
-        mutation.reseal_frame(data, at, salt, body=False)
-
-
-def _lie_many(_: Lane, segment: Segment, chance: Random) -> None:
-    """Very many messages in few bytes."""
-    data, salt = segment.data, _salt(segment)
-    del data[layout.FIRST_FRAME :]
-    count = chance.choice((100, 1000, 8000))
-    data += frame.encode_many(salt, segment.first, NOW_NS, b"", [b""] * count)
-    if chance.random() < 0.5:
-        mutation.change_field(data, layout.FIRST_FRAME, mutation.FRAME, chance)
-        mutation.reseal_frame(data, layout.FIRST_FRAME, salt)
-
-
-def _lie_name(lane: Lane, segment: Segment, chance: Random) -> None:
-    """The file under another name, or a second time under one."""
-    first = chance.choice((1, 2, segment.first + 1, segment.end, 1 << 40, layout.U64_LIMIT - 1, segment.first))
-    name = chance.choice((layout.sealed_name, layout.unsealed_name))(first)
-    if chance.random() < 0.3:
-        name = layout.prepared_name(chance.randrange(1, 1 << 32))
-    taken = {each.name for each in lane.segments} | set(lane.others)
-    if name in taken:
-        return
-    if chance.random() < 0.5:
-        segment.name = name
-    else:
-        lane.others[name] = bytearray(segment.data)
-
-
-def _lie_swap(lane: Lane, segment: Segment, chance: Random) -> None:
-    other = chance.choice(lane.segments)
-    segment.data, other.data = other.data, segment.data
-
-
-def _lie_gone(lane: Lane, segment: Segment, chance: Random) -> None:
-    if len(lane.segments) > 1:
-        lane.segments.remove(segment)
-
-
-_LIES: Mapping[Callable[[Lane, Segment, Random], Any], int] = {
-    _lie_header: 5,
-    _lie_frame: 8,
-    _lie_seal: 4,
-    _lie_copy: 3,
-    _lie_bomb: 1,
-    _lie_many: 1,
-    _lie_name: 2,
-    _lie_swap: 1,
-    _lie_gone: 1,
-}

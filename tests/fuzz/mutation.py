@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import TypeAlias, TypeVar
 
@@ -125,9 +125,11 @@ def reseal_frame(data: bytearray, at: int, salt: int, *, body: bool = True) -> N
     data[at + 36 : at + 40] = _crc(data[at : at + 36], salt)
 
 
-def reseal_seal(data: bytearray, at: int, salt: int) -> None:
-    """The CRCs of the seal at ``at``: of its trailer, its body, its header."""
+def reseal_seal(data: bytearray, at: int, salt: int, *, whole: bool = False) -> None:
+    """The CRCs of the seal at ``at``: of its trailer, its body, its header; ``whole``: of the file in front as well."""
     length = int.from_bytes(data[at + 4 : at + 8], "little")
+    if whole and at + 108 <= len(data) and any(data[at + 100 : at + 104]):
+        data[at + 104 : at + 108] = _crc(data[:at], salt)
     trailer = at + length - 16
     if at + 56 <= trailer <= len(data) - 16:
         data[trailer + 12 : trailer + 16] = _crc(data[trailer : trailer + 12], salt)
@@ -138,6 +140,12 @@ def reseal_record(data: bytearray, start: int, end: int) -> None:
     """The unsalted CRC that the bytes from ``start`` to ``end`` close with."""
     if len(data) >= end:
         data[end - 4 : end] = _crc(data[start : end - 4], 0)
+
+
+def reseal_frames(data: bytearray, starts: Iterable[int], salt: int) -> None:
+    """The CRCs of all these frames, from the last to the first: a body that claims too much holds those behind it."""
+    for at in sorted(starts, reverse=True):
+        reseal_frame(data, at, salt)
 
 
 def resalt(data: bytearray, salt: int, frames: Sequence[int]) -> None:

@@ -1,7 +1,8 @@
 """Very many inputs, by several processes; and one input again.
 
-Promises: an input follows from the seed and its number alone, whatever the number of processes. Half of them have right
-checksums where their kind has any. Each finding is told once, with the input kept as a file of the corpus's form.
+Promises: an input follows from the seed and its number alone, whatever the number of processes. Of more than
+half of them every checksum was made right again after the harm. Each finding is told once, with the input kept as a
+file of the corpus's form.
 """
 
 from __future__ import annotations
@@ -38,14 +39,16 @@ class Order:
 
 @dataclass
 class Result:
-    """What came of it: inputs by target, and what was found."""
+    """What came of it: inputs by target, how many of them were resealed, and what was found."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    resealed: int = 0
     findings: dict[str, Finding] = field(default_factory=dict)
 
     def add(self, other: Result) -> list[Finding]:
         """Take in another; those findings that are new."""
         self.counts += other.counts
+        self.resealed += other.resealed
         new = {place: found for place, found in other.findings.items() if place not in self.findings}
         self.findings |= new
         return list(new.values())
@@ -71,6 +74,7 @@ def run_one(order: Order) -> Result:
         target, chance = drawn(order.seed, number, targets)
         given = target.make(chance)
         result.counts[target.name] += 1
+        result.resealed += given.resealed
         found = judge(target, given, memory=number % _MEASURED == 0)
         if found is not None and found.place not in result.findings:
             result.findings[found.place] = found

@@ -18,11 +18,13 @@ from tests.fuzz.truth import Truth
 @dataclass
 class Input:
     """Files, by path, and the numbers and texts that go with them. ``messages``: what was written, by sequence, where
-    nobody lied about it; None: only what the checksums say is known."""
+    nobody lied about it; None: only what the checksums say is known. ``resealed``: after all changes every checksum in
+    it was made right again."""
 
     files: dict[str, bytes]
     facts: dict[str, Any] = field(default_factory=dict)
     messages: Mapping[int, Said] | None = None
+    resealed: bool = False
 
     @cached_property
     def truth(self) -> Truth:
@@ -45,7 +47,7 @@ class Target(ABC):
 
     @abstractmethod
     def make(self, chance: Random) -> Input:
-        """An input, half of them with right checksums."""
+        """An input; where its kind has checksums, two of three with all of them made right again."""
 
     @abstractmethod
     def check(self, given: Input) -> None:

@@ -26,7 +26,7 @@ class Events(Target):
     """Lines of an event file, in words; and the lines themselves, from the end."""
 
     name = "events"
-    share = 12
+    share = 6
 
     def make(self, chance: Random) -> Input:
         lines = [narration.event_line(chance) for _ in range(chance.randrange(1, 6))]
@@ -68,7 +68,7 @@ class Requests(Target):
     """A request in ``control/``: refused, or one of its kind; and what the engine does with the file."""
 
     name = "control"
-    share = 16
+    share = 9
 
     def make(self, chance: Random) -> Input:
         raw = narration.request(chance, NUMBER)
@@ -102,7 +102,7 @@ class SmallFiles(Target):
     """The other files that hold JSON: ``buffer.json``, a lock, a pause, a status file, an answer."""
 
     name = "small files"
-    share = 10
+    share = 5
 
     def make(self, chance: Random) -> Input:
         raw = json.dumps(

@@ -79,6 +79,18 @@ BUGS: list[Bug] = [
         [(housekeeper.Housekeeper, "_prune", (("lane.publish_head(sync=True)", "lane.publish_head()"),))],
     ),
     (
+        "what is purged comes back", scripts.purge,
+        [(engine.Engine, "purge", (("lane.publish_head(sync=True)", "pass"), ("ledger.sync()", "pass")))],
+    ),
+    (
+        "what may not be pruned is", scripts.the_device_is_full,
+        [(housekeeper.Housekeeper, "_make_space", (('prunes = self._config.on_full == "prune"', "prunes = True"),))],
+    ),
+    (
+        "messages expire before their time", scripts.expired,
+        [(outlet.Outlet, "_expired", (("int(limit * 1e9)", "int(limit * 1e7)"),))],
+    ),
+    (
         "what is pruned is not counted", scripts.prune,
         [(ledger.Ledger, "_move", (("self._count(account, ", "str("), (".bit_count()))", ".bit_count()) or '')")))],
     ),

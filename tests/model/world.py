@@ -19,9 +19,11 @@ from typing import Any
 from mbframework_fake.broker import FakeBroker
 
 from mbframework import BufferClosed, BufferFull, DurabilityError, Message, ModeError, NotAccepted, Undelivered
+from mbframework.browse import Entry, Gap, LaneBrowser
 from mbframework.deadstore import DeadStore
 from mbframework.errors import MessageBufferError
 from mbframework.status import read_lane
+from mbframework.transfer import walk
 from tests.model.byhand import DIRECTORY, LANE, ByHand, InHand, forget
 from tests.model.disk import SimulatedDisk
 
@@ -40,6 +42,8 @@ class Known:
     number: int = 0
     #: Sequence → number, of what is accepted for certain.
     given: dict[int, int] = field(default_factory=dict)
+    #: Sequence → the disk's clock in front of that write.
+    began: dict[int, int] = field(default_factory=dict)
     #: Numbers of writes in whose middle the process ended.
     perhaps: set[int] = field(default_factory=set)
     #: Numbers of the write that is under way.
@@ -58,6 +62,8 @@ class Known:
     #: Sequences that must not arrive any more, and numbers that were refused.
     gone: set[int] = field(default_factory=set)
     maybe_gone: set[int] = field(default_factory=set)
+    #: So many messages at most may be counted as pruned where nothing is pruned: a purge that a stop cut short.
+    purged: int = 0
     refused: set[int] = field(default_factory=set)
     #: Numbers that were rejected: one that cannot be kept among the dead letters may be taken after all, later.
     rejected: set[int] = field(default_factory=set)
@@ -141,6 +147,7 @@ class World:
         values = [f"{number} ".encode().ljust(size, b".") for number, size in zip(numbers, sizes, strict=True)]
         known.writing += numbers
         self.engine.lane.changed.waited = 0
+        began = self.disk.now
         sequences: range = range(0)
         durable = self.options.get("fsync") == "always"
         try:
@@ -160,6 +167,7 @@ class World:
         self.disk.take_in()
         assert not sequences or sequences[0] >= known.next, f"sequence {sequences[0]} is given twice"
         known.given.update(zip(sequences, numbers, strict=False))
+        known.began.update(dict.fromkeys(sequences, began))
         known.refused.update(numbers[len(sequences) :])
         del known.writing[len(known.writing) - len(numbers) :]
         self._note(durable=durable)
@@ -272,11 +280,13 @@ class World:
         waits = self._waiting()
         in_hand = set(self.by_hand.provider.batch) if self.engine.ledger.flight is not None else set()  # type: ignore[union-attr]
         known.maybe_gone |= waits
+        # After a loss of power some wait that had arrived.
+        most = len(waits) + known.again.total() + len(known.perhaps)
+        known.purged += most
         number = self.by_hand.buffer.purge()  # type: ignore[union-attr]
         # What is in hand, or was, may come once more.
         known.gone |= waits - in_hand
-        # After a loss of power some wait that had arrived.
-        assert number <= len(waits) + known.again.total() + len(known.perhaps)
+        assert number <= most
         self._note()
 
     def _waiting(self) -> set[int]:
@@ -367,6 +377,8 @@ class World:
                 known.exact = False
         if known.doubtful - seen:
             known.exact = False
+        if not power:
+            other.check_dead()
         return other
 
     def stop(self, pattern: str | int | None = None) -> None:
@@ -453,6 +465,19 @@ class World:
         known.recount = False
         assert status.lost <= len(known.doubtful) + len(known.perhaps) + len(known.returned)
 
+    def check_dead(self) -> None:
+        """What is said to wait where nobody sends stands there, and nothing else."""
+        try:
+            told = read_lane(self.disk, LANE, "main")
+            browser = LaneBrowser(LANE, self.disk)
+            settled = browser.settled()
+            found = list(walk(browser, settled.next, None))
+        except OSError:
+            return
+        if told.accepted and not any(isinstance(item, Gap) for item in found):
+            waits = sum(not settled.has(item) for item in found if isinstance(item, Entry))
+            assert told.resident == waits, (told, waits)
+
     def judge(self) -> None:
         """Deliver what is left, on a disk and to a broker that are well, and compare."""
         by_hand = self.by_hand
@@ -508,8 +533,14 @@ class World:
         dead = {sequence for sequence, number in known.given.items() if number in set(letters)}
         missing = set(known.given) - seen - dead - known.returned
         must = missing - known.doubtful - known.gone - known.maybe_gone
-        left = status.pruned + status.expired
-        assert len(must) <= left, f"lost: {sorted(must)}; {status}"
+        prunes = self.options.get("on_full", "prune") == "prune"
+        assert prunes or status.pruned <= known.purged, f"pruned, which nobody allowed: {status}"
+        pruned = status.pruned if prunes else 0
+        limit = self.options.get("expire_after")
+        old = {each for each in known.given if limit and self.disk.now - known.began[each] >= limit * 1e9}
+        assert status.expired <= len(old) + (len(known.perhaps) if limit else 0), f"expired before its time: {status}"
+        assert len(must - old) <= pruned, f"lost: {sorted(must)}; {status}"
+        assert len(must) <= pruned + status.expired, f"lost: {sorted(must)}; {status}"
         assert status.lost <= len(known.doubtful) + len(known.perhaps) + len(known.returned), status
         assert status.balanced, status
         assert status.accepted == known.accepted + len(known.given), (status.accepted, known.accepted, len(known.given))
@@ -517,7 +548,8 @@ class World:
         assert status.dead <= len(letters), (status.dead, letters)
         if known.exact:
             assert status.delivered == len(seen), (status.delivered, len(seen))
-        assert not (known.gone & {sequence for sequence, _ in known.arrived[-1:]}), "what was purged comes back"
+        # None of it had arrived when it was purged.
+        assert not known.gone & seen, f"what was purged comes back: {sorted(known.gone & seen)}"
         told = read_lane(self.disk, LANE, "main")
         assert told.balanced, told
 

@@ -71,6 +71,14 @@ def test_every_kind_has_words_of_its_own(kind: str) -> None:
         ),
         ("prune", {"segments": 2, "messages": 1}, "info", "2 segments, 0B, 1 message"),
         (
+            "prune", {"segments": 1, "messages": 638, "in_hand": 638}, "warning",
+            "1 segment, 0B, 638 messages, 638 in the sender's hand",
+        ),
+        (
+            "prune", {"segments": 0, "messages": 2592, "undelivered": 2592, "first": -1, "last": -1}, "error",
+            "2,592 messages UNDELIVERED, which the sender had in hand when their segments were pruned",
+        ),
+        (
             "prune", {"segments": -2, "messages": "x", "undelivered": 1e300, "bytes": -5}, "info",
             "? segments, 0B, ? messages, ? UNDELIVERED",
         ),

@@ -1,7 +1,8 @@
-"""A subscriber with a session: what was published while it was away waits for it at the broker."""
+"""Subscribers with a session: what was published while they were away waits for them at the broker."""
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -102,6 +103,38 @@ class Subscriber:
             client.connect("127.0.0.1", self._port, clean_start=clean, properties=expiry)
         _until(client, lambda: bool(welcome))
         return client
+
+
+class Listening:
+    """Connected and subscribed to all below ``prefix`` with QoS 1 from entry to exit; back in its session by itself where
+    the connection ended. ``values`` are the numbers that arrived, repeats too."""
+
+    def __init__(self, port: int, prefix: str) -> None:
+        self._port, self._prefix = port, prefix
+        self.values: list[int] = []
+        self._client = Client(
+            CallbackAPIVersion.VERSION2,
+            f"reader{uuid.uuid4().hex[:16]}",
+            clean_session=False,
+            protocol=MQTTProtocolVersion.MQTTv311,
+        )
+
+    def __enter__(self) -> Self:
+        client, subscribed = self._client, threading.Event()
+        client.on_message = lambda _client, _data, message: self.values.append(int(message.payload))
+        client.on_subscribe = lambda *_: subscribed.set()
+        client.reconnect_delay_set(0.05, 0.1)  # type: ignore[arg-type]  # it takes parts of a second as well
+        client.connect("127.0.0.1", self._port)
+        client.subscribe(f"{self._prefix}#", qos=1)
+        client.loop_start()
+        assert subscribed.wait(60)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
 
 
 def _until(client: Client, condition: Callable[[], bool]) -> None:

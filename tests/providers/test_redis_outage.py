@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mbframework import MessageBuffer, read_status
+from mbframework.cli import main
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Position
+from mbframework.monitor import Monitor
 from mbframework.plugins.source import resolve
 from mbframework.provider import Provider
 from mbframework.testing.redis import RedisServer
@@ -17,6 +22,7 @@ from tests.providers import exactly_once, made
 from tests.providers.batches import RUN, batch_of, context, make_batch
 from tests.providers.connections import mended_between_sends, waits_end
 from tests.providers.redis_reading import client, entries
+from tests.redis_fixture import require_redis
 
 
 def opened(server: RedisServer, query: str) -> Provider:
@@ -118,6 +124,41 @@ def test_a_server_that_lost_what_it_had_goes_on(
         in caplog.text
     )
     provider.close(1)
+
+
+def test_a_server_that_forgot_is_told_from_the_directory(redis_prefix: str, tmp_path: Path) -> None:
+    """A Redis that keeps nothing is killed, while the buffer is open, and while it is not."""
+    require_redis()
+    directory = tmp_path / "b"
+    with RedisServer("--appendonly", "no") as server:
+        url = f"{server.url}?prefix={redis_prefix}"
+        with MessageBuffer(directory, url, retry_wait=0.05, retry_wait_max=0.1) as buffer:
+            buffer.write_many("orders", [b"1"] * 100)
+            buffer.flush(60)
+            server.restart()
+            buffer.write_many("orders", [b"2"] * 50)
+            buffer.flush(60)
+            assert (buffer.status().delivered, buffer.status().acknowledged_lost) == (150, 100)
+            assert "went back from sequence 101 to 0; up to 100 delivered" in (buffer.status().last_error or "")
+        server.restart()
+        with MessageBuffer(directory, url, retry_wait=0.05, retry_wait_max=0.1) as buffer:
+            buffer.write("orders", b"3")
+            buffer.flush(60)
+        [lane] = read_status(directory).lanes
+        assert (lane.delivered, lane.lost, lane.acknowledged_lost, lane.balanced) == (151, 0, 150, True)
+        assert len(entries(server.port, f"{redis_prefix}orders")) == 1
+    with closing(Monitor(directory)) as monitor:
+        told = [event for event in monitor.events("main") if event.kind == "acknowledged-lost"]
+    assert [(event.level, event.facts["before"], event.facts["after"], event.facts["messages"]) for event in told] == [
+        ("error", 101, 0, 100),
+        ("error", 151, 0, 50),
+    ]
+    assert all("look at how the server keeps its data" in event.text for event in told)
+    shown = CliRunner().invoke(main, ["status", str(directory)]).stdout
+    assert "LOST 150 messages: 150 acknowledged, and lost by the destination (at most; mb tail tells how)" in shown
+    checked = CliRunner().invoke(main, ["check", str(directory)])
+    assert checked.exit_code == 1
+    assert "up to 150 messages acknowledged, and lost by the destination within 1d" in checked.stdout
 
 
 def test_a_lost_connection_is_noticed_and_mended_between_sends(redis_control: RedisServer, redis_prefix: str) -> None:

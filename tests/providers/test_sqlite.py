@@ -19,9 +19,11 @@ from hypothesis import given
 from mbframework_sqlite.provider import SQLiteProvider
 from mbframework_sqlite.schema import decode_headers
 
+from mbframework import MessageBuffer, read_status
 from mbframework.errors import ConfigurationError, ProviderUnusable, SendFailed
 from mbframework.message import Message, Position
 from mbframework.plugins.source import resolve
+from mbframework.status import LaneStatus
 from tests.examples import examples
 from tests.providers.batches import ROOT, RUN, any_messages, batch_of, context, documented_urls, make_batch
 from tests.providers.provider_pages import documented_examples
@@ -51,6 +53,28 @@ def stored(path: str | Path, table: str = "messages") -> list[Message]:
             f"SELECT sequence, topic, value, key, headers, timestamp, partition, accepted FROM {table} ORDER BY id"
         ).fetchall()
     return [Message(*row[:4], decode_headers(row[4]), *row[5:]) for row in rows]
+
+
+def test_a_file_that_was_removed_is_told(tmp_path: Path) -> None:
+    """Whoever names another file knows that it is empty."""
+    directory, file = tmp_path / "b", tmp_path / "out.db"
+
+    def write(path: Path) -> LaneStatus:
+        with MessageBuffer(directory, f"sqlite:{path}") as buffer:
+            buffer.write_many("t", [b"1"] * 10)
+            buffer.flush(60)
+            return buffer.status()
+
+    assert [write(file).acknowledged_lost for _ in range(2)] == [0, 0]
+    for left in tmp_path.glob("out.db*"):
+        left.unlink()
+    status = write(file)
+    assert (status.delivered, status.acknowledged_lost, status.balanced) == (30, 20, True)
+    assert "sqlite has lost what it had acknowledged" in (status.last_error or "")
+    assert "went back from sequence 21 to 0; up to 20 delivered messages" in (status.last_error or "")
+    assert write(tmp_path / "other.db").acknowledged_lost == write(tmp_path / "other.db").acknowledged_lost == 20
+    [kept] = read_status(directory).lanes
+    assert (kept.delivered, kept.acknowledged_lost, kept.balanced) == (50, 20, True)
 
 
 def test_any_message_comes_back_as_it_was(tmp_path: Path) -> None:

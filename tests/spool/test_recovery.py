@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from mbframework.accounts import accounts_of
+from mbframework.browse import Gap as BrowsedGap
+from mbframework.browse import LaneBrowser
 from mbframework.spool import head, layout, recovery, seek
 from mbframework.spool.headfile import NEXT, SEGMENT, TAIL
 from mbframework.spool.reader import Gap, SpoolReader
-from mbframework.spool.survey import survey
+from mbframework.spool.survey import glance, survey
+from mbframework.transfer import walk
 from tests.faulty_files import FadingFiles, FaultyFiles, Killed
 from tests.spool.minilane import Memory, MiniLane
+from tests.spool.test_survey import counts
 
 
 def drain(lane: MiniLane) -> list[int]:
@@ -53,6 +58,18 @@ def unfold(seed: int) -> tuple[random.Random, int, bool]:
     return chance, chance.choice([5, 20, 60]), chance.random() < 0.8
 
 
+def check_dead(files: FaultyFiles, directory: str, where: str) -> None:
+    """What is said to wait where nobody sends stands there, and nothing else."""
+    known = glance(files, directory)
+    if known.head is None or known.seek is None:
+        return
+    waiting = accounts_of(known, running=False, sending=False).resident
+    browser = LaneBrowser(directory, files)
+    settled = browser.settled()
+    found = [item for item in walk(browser, settled.next, None) if not isinstance(item, BrowsedGap)]
+    assert sum(not settled.has(item) for item in found) == waiting, where
+
+
 def run_until_killed(directory: str, files: FaultyFiles, seed: int, memory: Memory) -> None:
     """A history of two openings; the second perhaps after a clean close."""
     chance, steps, mapped = unfold(seed)
@@ -72,6 +89,7 @@ def run_until_killed(directory: str, files: FaultyFiles, seed: int, memory: Memo
 def check_after_kill(directory: str, memory: Memory, where: str, *, mapped: bool = True) -> None:
     files = FaultyFiles()
     before = {path.name: path.read_bytes() for path in Path(directory).glob("P*.seg")}
+    check_dead(files, directory, where)
     lane = MiniLane(files, directory, memory)
     assert lane.next > memory.given, where
     # Where the head may not be mapped, the kill may have come before the word of the last call was stored.
@@ -125,6 +143,36 @@ def test_a_kill_between_any_two_calls_loses_nothing(tmp_path: Path, seed: int) -
         where = f"seed {seed}, killed at call {n}: {files.journal[-3:]}"
         check_after_kill(str(directory), memory, where, mapped=unfold(seed)[2])
         shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize(("offset", "damage"), [(0, bytes(4096)), (40, b"\xff")])
+@pytest.mark.parametrize("lingering", [0, 3])
+def test_what_stood_behind_a_damaged_header_was_on_disk(
+    tmp_path: Path, offset: int, damage: bytes, lingering: int
+) -> None:
+    files, memory = FaultyFiles(), Memory()
+    lane = MiniLane(files, str(tmp_path), memory)
+    for number in range(200):
+        lane.write(3, 700)
+        if number == 3:
+            lane.publish()
+    assert lane.spool.active is not None
+    first = lane.spool.active.segment.first
+    # Accepted, and not appended when the kill comes.
+    lane.head.words[NEXT] = lane.next + lingering
+    files.bury()
+    with open(tmp_path / lane.spool.active.segment.name, "r+b") as file:
+        file.seek(offset)
+        file.write(damage)
+    files = FaultyFiles()
+    assert counts(glance(files, str(tmp_path))) == counts(survey(files, str(tmp_path)))
+    lane = MiniLane(files, str(tmp_path), memory)
+    assert (lane.begun.lost, lane.begun.head.lost_linger, lane.begun.head.ordinal) == (lingering, lingering, 600)
+    assert any(f"segment {first}, which was being filled" in note for note in lane.begun.notes)
+    assert drain(lane) == list(range(1, first))
+    assert (lane.ledger.slot.lost, balance(lane)) == (601 - first, 600 + lingering)
+    lane.close()
+    files.bury()
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -23,7 +23,8 @@ from tests.spool.segments import History
 
 def counts(known: Survey) -> tuple[object, ...]:
     """What monitors make of a survey."""
-    accounts = [accounts_of(known, running=running) for running in (True, False)]
+    both = (True, False)
+    accounts = [accounts_of(known, running=running, sending=sending) for running in both for sending in both]
     return known.ordinal, known.tail_ordinal, known.spool_end, known.lost_unspooled, accounts
 
 

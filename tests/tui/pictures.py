@@ -33,7 +33,7 @@ from textual.screen import Screen
 
 from mbframework import MessageBuffer
 from mbframework.files import Files
-from mbframework.monitor import View
+from mbframework.monitor import Verdict, View
 from tests.tui.scripted import EVENTS, NOW, ScriptedSource, buffering, history, lane, live, view
 
 _SIZES = {"small": (80, 24), "medium": (120, 36), "large": (200, 60)}
@@ -69,6 +69,13 @@ def _several() -> ScriptedSource:
     return ScriptedSource((view(lane(), live("audit")), view(buffering(), directory="/srv/events"), gone))
 
 
+def _paused() -> ScriptedSource:
+    """A program that was killed after somebody had paused it."""
+    dead = lane(state="dead", sender="killed", heartbeat_age_s=3_000.0, paused=True, paused_since=NOW - 4_000.0)
+    told = Verdict("dead", f"dead, {dead.status.resident:,} messages wait")
+    return ScriptedSource((view(replace(dead, verdict=told, incoming=None, outgoing=None)),), EVENTS)
+
+
 #: One simulation, looked at in turn: the size, and whether it is light.
 _SIMULATOR = {
     "simulator": ("medium", False),
@@ -99,6 +106,8 @@ PICTURES: dict[str, Picture] = {
     "dashboard-help": Picture(_draining, keys=("question_mark",)),
     "dashboard-help-small-light": Picture(_draining, _SIZES["small"], keys=("question_mark",), options=_LIGHT),
     "dashboard-gone": Picture(_several, _SIZES["small"], keys=("left_square_bracket",)),
+    "dashboard-paused": Picture(_paused),
+    "dashboard-paused-small-light": Picture(_paused, _SIZES["small"], options=_LIGHT),
     "dashboard-purge": Picture(_draining, keys=("X",), options={"write": True}),
     "dashboard-purge-small-light": Picture(_draining, _SIZES["small"], keys=("X",), options={"write": True, **_LIGHT}),
     "segment": Picture(_draining, screen=lambda path: SegmentScreen(str(path / "main"), 1)),

@@ -259,6 +259,27 @@ def test_what_was_lost_and_the_dead_letters_stand_whole_beside_a_verdict_of_any_
         assert re.search(r"186 dead( letters)?  LOST 81,628$", told), told
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"state": "dead"}, "the next program will not send"),
+        ({"state": "buffering", "sender": "none"}, "the next program will not send"),
+        ({"state": "stale", "sender": "silent"}, "nothing is sent"),
+        ({"state": "blocked"}, "nothing is sent"),
+        ({"state": "paused"}, ""),
+    ],
+)
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_pause_is_told_where_the_state_does_not_tell_it(changes: dict[str, Any], words: str, width: int) -> None:
+    shown = lane(paused=True, paused_since=NOW - 4_000.0, **changes)
+    lines = [plain(line) for line in banner(view(), shown, now=NOW, width=width - 2, glyphs=UNICODE, mark=())]
+    told = [line for line in lines if line.startswith("paused")]
+    assert [words in line for line in told] == [True] * bool(words)
+    assert [" (1h7m): " in line for line in told] == [width > 60 or "nothing" in words] * bool(words)
+    (beside,) = (panel for panel in panels(shown, span(), now=NOW, widths=[17] * 4, glyphs=UNICODE)[3:])
+    assert ("paused: mb resume" in map(plain, beside.lines)) == bool(words)
+
+
 def test_a_paused_lane_tries_nothing() -> None:
     assert next_retry(buffering(state="paused"), NOW) == ""
 

@@ -9,6 +9,7 @@ Promises
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -152,6 +153,11 @@ class DashboardApp(App[int]):
         self.theme = after(self.theme)
 
     def action_picture(self) -> None:
+        if self.is_web:
+            # The directory is the server's: the picture goes to where the person sits.
+            picture = io.StringIO(self.export_screenshot())
+            self.deliver_text(picture, save_filename="mbtui.svg", open_method="download", mime_type="image/svg+xml")
+            return
         try:
             path = self.save_screenshot(path=os.getcwd())
         except OSError as error:

@@ -16,12 +16,14 @@ from mbtui.lane_words import (
     in_trouble,
     losses,
     nobody_sends,
+    paused,
     place,
     problems,
     since,
     state,
     trouble,
     verdict,
+    widest,
 )
 
 
@@ -34,7 +36,7 @@ def banner(
     glyphs: Glyphs,
     mark: Line,
 ) -> list[Line]:
-    """Two lines, and up to three more where something is wrong. ``mark``: read-only or not, frozen or not."""
+    """Two lines, and up to four more where something is wrong. ``mark``: read-only or not, frozen or not."""
     if view is None:
         return [opposite((("looking", "dim"),), mark, width, glyphs.ellipsis), ()]
     if lane is None:
@@ -73,6 +75,8 @@ def banner(
     lost = losses(lane, width - length(verdict(lane)) - 2)
     below = opposite((*verdict(lane), *_reason(lane)), lost, width, glyphs.ellipsis)
     lines = [opposite(top, mark, width, glyphs.ellipsis), below]
+    if held := paused(lane, now):
+        lines.append(crop(widest(held, width), width, glyphs.ellipsis))
     if wrong := trouble(lane, now, glyphs):
         # What does not fit in one line gets two: it is what people look for.
         *start, (text, ink) = wrong

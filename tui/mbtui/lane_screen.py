@@ -44,6 +44,7 @@ def lane_line(view: View, lane: LaneView | None, glyphs: Glyphs, *, width: int, 
         (f"{loss(lane)[0][0]:<14}", loss(lane)[0][1]),
         *(((f"{count(letters(lane))} dead  ", "warn"),) if letters(lane) else ()),
         *((("nobody sends  ", "bad"),) if nobody_sends(lane) else ()),
+        *((("paused  ", "warn"),) if known.paused and known.state != "paused" else ()),
         *verdict(lane),
     )
     return crop(line, width, glyphs.ellipsis)

@@ -5,6 +5,8 @@ Pure: a LaneView and the time in, lines out. The banner, the panels, the list of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mbframework.monitor import LaneView, View
 from mbtui.figures import age, count, moment
 from mbtui.glyphs import STATE_INKS, Glyphs
@@ -118,6 +120,23 @@ def loss_in_full(lane: LaneView) -> list[Line]:
 def nobody_sends(lane: LaneView) -> bool:
     """Whether a process writes to the lane, and none has it to send."""
     return lane.status.state not in ("dead", "stale") and lane.status.sender in ("killed", "none")
+
+
+def paused(lane: LaneView, now: float) -> list[Line]:
+    """That sending is paused, where the state does not say it, and what follows: in ever fewer words."""
+    known = lane.status
+    if not known.paused or known.state == "paused":
+        return []
+    what = "the next program will not send" if known.state == "dead" or nobody_sends(lane) else "nothing is sent"
+    at = known.paused_since
+    since = f" since {moment(at, now)} ({age(now - at)})" if at is not None else ""
+    long = f"paused{since}: {what}"
+    return [((text, "warn"),) for text in (f"{long}; mb resume ends it", long, f"paused: {what}", "paused: mb resume")]
+
+
+def widest(lines: Sequence[Line], width: int) -> Line:
+    """The first for which there is room, else the last one."""
+    return next((line for line in lines if length(line) <= width), lines[-1])
 
 
 def in_trouble(lane: LaneView) -> bool:

@@ -54,7 +54,7 @@ class Orders:
     def pause(self, path: str, lane: LaneView) -> None:
         """Pause the lane, or resume one that is paused."""
         if self.allowed():
-            paused = lane.status.state == "paused"
+            paused = lane.status.paused
             self._give(path, "resume" if paused else "pause", {}, "resumed" if paused else "paused")
 
     def retry(self, path: str) -> None:

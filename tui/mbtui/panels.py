@@ -12,7 +12,7 @@ from mbframework.monitor import LaneView, Point, Rates
 from mbtui.figures import age, count, rate, share, size
 from mbtui.glyphs import Glyphs
 from mbtui.ink import Ink, Line, clean, crop, fit, length, opposite
-from mbtui.lane_words import in_trouble, loss, loss_in_full, next_retry, nobody_sends
+from mbtui.lane_words import in_trouble, loss, loss_in_full, next_retry, nobody_sends, paused, widest
 from mbtui.past import columns
 
 #: Lines of each panel.
@@ -131,6 +131,9 @@ def health(lane: LaneView, now: float, width: int, glyphs: Glyphs) -> Panel:
     else:
         first = (("provider answers", "good"),) if known.provider else (("no provider here", "dim"),)
         second, third = _former_error(lane, now)
+    if held := paused(lane, now)[2:]:
+        # It comes before what the provider once said: whoever starts a program waits for what is not sent.
+        second, third = widest(held, width), second or third
     sum_, *kinds = loss_in_full(lane)
     # The kinds of loss stand where there is room; the sum is never left out, nor cut.
     fourth: Line = fit(width, sum_ if length(sum_) <= width else loss(lane), *kinds)

@@ -20,7 +20,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 from mbframework_fault.provider import FaultProvider
 
@@ -28,8 +28,10 @@ from mbframework.buffer import MessageBuffer
 from mbframework.config import Mode
 from mbframework.errors import BufferClosed, CloseIncomplete, MessageBufferError, NotAccepted
 from mbframework.files import Files
+from mbframework.monitor import SegmentState
 from mbframework.plugins.source import resolve_url
 from mbframework.spool.survey import Found, survey
+from mbframework.state import SENDING_STATES
 from mbframework.status import LaneStatus
 from mbframework.units import KiB, MiB
 from mbtui.pacing import Pace
@@ -55,7 +57,7 @@ class SegmentPicture:
     """One segment file: its name, the messages in it, how many of them still wait, and what happens to it."""
 
     name: str
-    state: Literal["drained", "draining", "sealed", "filling"]
+    state: SegmentState
     size: int
     messages: int
     left: int
@@ -268,20 +270,21 @@ class Simulation:
         except (OSError, MessageBufferError):
             # A look that came between two steps of the engine; the next one comes soon.
             return self.picture.segments
-        return segment_pictures(found, self._status.seek.sequence)
+        status = self._status
+        return segment_pictures(found, status.seek.sequence, sending=status.state in SENDING_STATES)
 
 
-def segment_pictures(found: list[Found], following: int) -> tuple[SegmentPicture, ...]:
-    """The segments, the oldest first; ``following`` is the sequence that is sent next."""
+def segment_pictures(found: list[Found], following: int, *, sending: bool) -> tuple[SegmentPicture, ...]:
+    """The segments, the oldest first; ``following`` is the sequence that is sent next, ``sending`` whether any is."""
     pictures = []
     for number, each in enumerate(found):
         first, end = each.header.first, each.end or each.header.first
         last = number == len(found) - 1
         filling = last and not each.entry.name.startswith("P")
         left = max(0, end - max(first, following))
-        state: Literal["drained", "draining", "sealed", "filling"]
+        state: SegmentState
         if first <= following < end:
-            state = "draining"
+            state = "draining" if sending else "next"
         elif filling:
             state = "filling"
         else:

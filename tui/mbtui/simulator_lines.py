@@ -118,7 +118,7 @@ def _segment(each: SegmentPicture, name_cells: int, bar_cells: int, glyphs: Glyp
     if len(name) >= name_cells:
         name = glyphs.ellipsis + name[len(name) + 2 - name_cells :]
     ink = SEGMENT_INKS[each.state]
-    sent = each.state == "draining"
+    sent = each.state in ("draining", "next")
     full, empty = glyphs.bar(each.done, bar_cells)
     return (
         (f"{glyphs.segments[each.state]} ", ink),

@@ -102,6 +102,9 @@ class BrowserView(Server):
                 response = await handler(request)
             except web.HTTPException as error:
                 response = web.Response(status=error.status, text=f"{error.status}: {error.reason}\n")
+            if request.path.startswith("/static") and not isinstance(response, web.FileResponse):
+                # A directory: what is in it is nobody's business.
+                response = web.Response(status=404, text="404: Not Found\n")
         if not response.prepared:
             response.headers.update(self._headers(request.host))
         return response
