@@ -306,9 +306,10 @@ def a_sync_fails(world: World) -> None:
 
 @script(mode="always", on_full="reject")
 def the_device_is_full(world: World) -> None:
-    """No room for a segment; then there is."""
+    """No room for another segment, which nothing is pruned for; then there is."""
     world.open()
-    world.write(20)
+    world.write(20, *[LARGE] * 4)
+    world.keep_house()
     world.disk.room = world.disk.used() + 10_000
     world.write(*[LARGE] * 5)
     world.keep_house()

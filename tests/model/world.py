@@ -42,7 +42,7 @@ class Known:
     number: int = 0
     #: Sequence → number, of what is accepted for certain.
     given: dict[int, int] = field(default_factory=dict)
-    #: Sequence → the disk's clock in front of that write.
+    #: Sequence → the disk's boot clock in front of that write.
     began: dict[int, int] = field(default_factory=dict)
     #: Numbers of writes in whose middle the process ended.
     perhaps: set[int] = field(default_factory=set)
@@ -366,6 +366,9 @@ class World:
         known.writing = []
         if power:
             known.recount = True
+            # Another boot has another clock; what lay there is as old as it was.
+            since = disk.now - self.disk.now
+            known.began = {sequence: at + since for sequence, at in known.began.items()}
             known.again.update({sequence for sequence, _ in known.arrived[known.settled :]})
             known.exact = False
         if self.by_hand is not None and self.by_hand.provider is not None:

@@ -106,8 +106,8 @@ class Subscriber:
 
 
 class Listening:
-    """Connected and subscribed to all below ``prefix`` with QoS 1 from entry to exit; back in its session by itself where
-    the connection ended. ``values`` are the numbers that arrived, repeats too."""
+    """Connected and subscribed to all below ``prefix`` with QoS 1 from entry to exit; where the connection ends it
+    comes back to its session. ``values`` are the numbers that arrived, repeats too."""
 
     def __init__(self, port: int, prefix: str) -> None:
         self._port, self._prefix = port, prefix
