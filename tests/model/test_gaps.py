@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mbframework.spool.layout import FIRST_FRAME
+from mbframework.spool.head import LIVE_PAGE, newest
+from mbframework.spool.layout import FIRST_FRAME, HEAD_FILE, SLOT_COUNT, SLOT_STRIDE
+from mbframework.spool.recovery import GRANT
 from mbframework.spool.survey import read_head
 from mbframework.status import read_lane
 from tests.model.byhand import LANE
@@ -297,3 +300,21 @@ def test_what_a_floor_hides_goes_only_when_the_floor_is_on_the_device() -> None:
     explorer = Explorer(mixtures=range(0), patterns=("names",), kills=False)
     for each in killed:
         explorer.run(each, World.open)
+
+
+def test_no_sequence_is_given_twice_where_the_newest_slot_of_the_head_is_damaged() -> None:
+    """It had reserved more, and some of that may have been given out, and sent without a trace on disk."""
+    with world(mode="always") as here:
+        here.write(20, 20)
+        here.keep_house()
+        here.replaced("everything")
+        fd = here.disk.open(f"{LANE}/{HEAD_FILE}")
+        top, index, _ = newest(here.disk.pread(fd, LIVE_PAGE, 0))
+        assert top is not None
+        newer = replace(top, generation=top.generation + 1, reserved_until=top.reserved_until + GRANT)
+        raw = newer.pack()
+        here.disk.pwrite(fd, raw[:-1] + bytes([raw[-1] ^ 1]), (index + 1) % SLOT_COUNT * SLOT_STRIDE)
+        here.disk.close(fd)
+        here.open()
+        here.write(20)
+        assert max(here.known.given) >= newer.reserved_until

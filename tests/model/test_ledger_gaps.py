@@ -85,3 +85,15 @@ def test_a_floor_is_applied_once_also_by_the_next_sender(files: Meanwhile, ledge
     assert not again.apply_floor(3, 2)
     assert again.slot.pruned == 2
     again.close()
+
+
+def test_what_the_provider_has_above_a_floor_waits_there_to_be_read(files: Meanwhile, tmp_path: Path) -> None:
+    """Ten were in its hand when the program was killed, and are there; five of them were pruned before it was asked."""
+    slot = fresh()
+    slot.batch_end = 11
+    made = Ledger.open(files, str(tmp_path), slot, 0, exists=False)
+    made.hold()
+    made.advance(6, 5, "pruned")
+    made.release(11)
+    assert (made.next, made.ordinal, made.slot.delivered) == (6, 5, 5)
+    made.close()
