@@ -118,6 +118,8 @@ class Sender:
         self._backoff = Backoff(self.config.retry_wait, self.config.retry_wait_max)
         self._throttle = Throttle(self.config.max_rate, self.config.catch_up == "ramp")
         self._portion = Portion()
+        #: Why the provider could not be opened, where it was no fault of its service; as last told.
+        self._unopened = ""
         self._wake = self.lane.wake if self.lane is not None else Wakeup()
         #: Held around every call of the provider, and by a thread that forks.
         self._calling = threading.RLock()
@@ -256,7 +258,7 @@ class Sender:
             return False
         self._agreed = True
         self._opened = self._connected
-        self.outlet.blocked = ""
+        self.outlet.blocked = self._unopened = ""
         self._succeeded()
         _log.info("lane %s: connected to %s", self.context.lane, self.source.display)
         return self._opened
@@ -277,7 +279,11 @@ class Sender:
             self._block(self._text(error))
             return
         if not isinstance(error, SendFailed):
-            _log.error("lane %s: opening the provider failed", self.context.lane, exc_info=error)
+            text = f"{type(error).__name__}: {self._text(error)}"
+            # What goes on failing in the same way has shown where.
+            trace = None if text == self._unopened else error
+            self._unopened = text
+            _log.error("lane %s: opening the provider failed: %s", self.context.lane, text, exc_info=trace)
         if isinstance(error, MessageBufferError) and not isinstance(error, SendFailed):
             self._block(self._text(error))
             return

@@ -13,7 +13,7 @@ from typing import Any
 
 from mbframework.errors import BrokenPlugin, ConfigurationError, MessageBufferError, ProviderError
 from mbframework.plugins.options import describe_options, parse_options, secret_values
-from mbframework.plugins.registry import PROVIDERS, ProviderType, find, load, wrong_release
+from mbframework.plugins.registry import PROVIDERS, ProviderType, distribution_of, find, load, wrong_release
 from mbframework.plugins.secret import looks_secret, scrub
 from mbframework.plugins.url import ProviderURL, parse_url
 from mbframework.provider import Context, Provider
@@ -110,8 +110,12 @@ def resolve_url(text: str, options: Mapping[str, object] | None = None) -> Provi
             raise
         except Exception as error:  # noqa: BLE001 - the plugin's own code; undeclared imports fail here
             said = f"{type(error).__name__}: {error}"
-            asked = wrong_release(find(PROVIDERS, name))
-            text = scrub(said, secrets) + (f"; {asked}" if asked else "")
+            entry = find(PROVIDERS, name)
+            asked = wrong_release(entry)
+            if not asked:
+                brought = distribution_of(entry)
+                asked = f"look at it with mb providers {name}; mend or reinstall {brought}, or what that imports"
+            text = f"{scrub(said, secrets)}; {asked}"
             raise BrokenPlugin(f"provider {name!r} cannot be made: {text}", plugin=name) from (
                 error if text.startswith(said) else None
             )

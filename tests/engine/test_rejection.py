@@ -360,3 +360,17 @@ def test_no_provider_ends_the_sender(tmp_path: Path, where: str, what: Any) -> N
         buffer.write_many("t", map(str, range(10)))
         buffer.flush(60)
         assert (provider.arrived, provider.times) == (list(range(10)), 0)
+
+
+def test_a_provider_that_cannot_be_made_shows_where_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[int] = []
+
+    def make(_: object) -> FakeProvider:
+        asked.append(1)
+        raise DeprecationWarning("first" if len(asked) < 4 else "second")
+
+    with MessageBuffer(tmp_path / "b", make, **FAST) as buffer:
+        eventually(lambda: len(asked) > 6, "attempts")
+        assert "second" in (buffer.status().last_error or "")
+    told = [record for record in caplog.records if "opening the provider failed" in record.getMessage()]
+    assert [index for index, record in enumerate(told) if record.exc_info] == [0, 3]
