@@ -37,7 +37,7 @@ from mbframework.spool.segment import Active, Segment, seal_room
 from mbframework.spool.segment_header import SEGMENT_HEADER_SIZE, SegmentHeader
 
 #: Retired segments whose files stay open until they are sealed.
-_HELD_OPEN = 8
+_HELD_OPEN = 2
 #: The latest time that the extension can compare with, and the format can hold; nanoseconds.
 _NEVER = (1 << 63) - 1
 

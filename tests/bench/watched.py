@@ -1,7 +1,8 @@
 """A writing process beside which a dashboard runs: ``python -m tests.bench.watched`` with a JSON object.
 
 ``rate`` messages a second, or, where that is 0, as fast as it goes for ``slot`` seconds after each line on standard
-input, answered by a line with the number of messages. It ends with its standard input.
+input, answered by a line with the number of messages and the seconds of processor time that they took, those of
+all its threads. It ends with its standard input.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ def main(order: dict[str, Any]) -> None:
             _steadily(buffer, value, order["rate"])
             return
         while sys.stdin.readline():
-            count, end = 0, time.perf_counter() + order["slot"]
+            count, spent, end = 0, time.process_time(), time.perf_counter() + order["slot"]
             while time.perf_counter() < end:
                 for _ in range(_BURST):
                     buffer.write("bench", value)
                 count += _BURST
-            print(count, flush=True)
+            print(count, time.process_time() - spent, flush=True)
 
 
 def _steadily(buffer: MessageBuffer, value: bytes, rate: int) -> None:

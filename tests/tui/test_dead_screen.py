@@ -130,6 +130,10 @@ def test_the_cursor_and_its_keys(home: Path) -> None:
             await on.arrived()
             assert f'"id": {page - 1}' in on.stage.text
             assert f"was sequence {page}" in on.stage.text
+            await on.press("tab")
+            assert on.screen.pane.has_focus
+            await on.press("tab")
+            assert on.screen.list.has_focus
             theme = on.stage.app.theme
             await on.press("t", "question_mark")
             assert on.stage.app.theme != theme
@@ -378,7 +382,10 @@ def test_hostile_letters_do_not_reach_the_terminal(tmp_path: Path, ascii: bool) 
 PICTURES: dict[str, dict[str, Any]] = {
     "80x24": {"size": (80, 24), "write": True},
     "120x40": {"size": (120, 40)},
+    "200x60": {"size": (200, 60)},
     "no-color-80x24": {"size": (80, 24), "color": False},
+    "no-color-200x60": {"size": (200, 60), "color": False},
+    "ascii-80x24": {"size": (80, 24), "ascii": True},
     "ascii-120x40": {"size": (120, 40), "ascii": True, "write": True},
 }
 

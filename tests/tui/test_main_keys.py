@@ -52,6 +52,10 @@ def test_the_cursor_begins_at_the_segment_that_is_sent_and_stays_with_its_segmen
             assert table.cursor > 5
             await stage.press("pageup")
             assert table.cursor == 0
+            await stage.press("ctrl+f")
+            assert table.cursor > 5
+            await stage.press("ctrl+b")
+            assert table.cursor == 0
 
     run(play())
 
@@ -241,6 +245,8 @@ def test_window_theme_copy_and_help() -> None:
             assert "this help" in stage.text
             await stage.press("j", "k", "escape")
             assert "this help" not in stage.text
+            await stage.pilot.press("ctrl+c")
+        assert stage.app.return_code == 0
 
     run(play())
 

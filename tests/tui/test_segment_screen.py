@@ -467,8 +467,11 @@ def test_hostile_messages_do_not_reach_the_terminal(tmp_path: Path, ascii: bool)
 PICTURES = {
     "80x24": {"size": (80, 24)},
     "120x40": {"size": (120, 40)},
+    "200x60": {"size": (200, 60)},
     "no-color-120x40": {"size": (120, 40), "color": False},
+    "no-color-200x60": {"size": (200, 60), "color": False},
     "ascii-80x24": {"size": (80, 24), "ascii": True},
+    "ascii-120x40": {"size": (120, 40), "ascii": True},
     "60x14": {"size": (60, 14)},
 }
 

@@ -108,7 +108,7 @@ def test_it_goes_through_an_outage_and_back_and_the_accounts_balance() -> None:
         simulation.set_down(True)
         seen = _until(simulation, lambda seen: len(seen.segments) > 3)
         assert seen.status.state == "buffering"
-        assert seen.segments[0].state == "draining"
+        assert seen.segments[0].state == "next"
         assert seen.segments[-1].state == "filling"
         assert sum(each.left for each in seen.segments) <= seen.status.accepted
         simulation.set_down(False)
@@ -180,7 +180,7 @@ def test_the_provider_goes_down_and_up_by_key_and_by_mouse() -> None:
         assert "provider DOWN" in str(pilot.app.query_one("#provider", Button).label)
         await _seen(pilot, lambda: "■ BUFFERING" in _texts(pilot))
         await _seen(pilot, lambda: "out of reach" in _texts(pilot))
-        await _seen(pilot, lambda: "draining" in _texts(pilot), timeout=20)
+        await _seen(pilot, lambda: " next " in _texts(pilot), timeout=20)
         await pilot.click("#provider")
         assert not simulation.down
         await _seen(pilot, lambda: "● LIVE" in _texts(pilot))

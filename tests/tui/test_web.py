@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import selectors
@@ -110,13 +111,15 @@ def _session() -> aiohttp.ClientSession:
 
 
 @contextlib.asynccontextmanager
-async def _tab(session: aiohttp.ClientSession, served: Served) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def _tab(
+    session: aiohttp.ClientSession, served: Served, told: asyncio.Queue[str] | None = None
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     """A websocket as the page opens it, once the dashboard draws; it is read on, as the server's pings are answered
-    by who reads."""
+    by who reads. What it says to the page, not to the terminal in it, is ``told``."""
     place, headers = f"ws://{served.place}/ws?width=100&height=30", {"Origin": served.root}
     async with session.ws_connect(place, headers=headers) as websocket:
         await _drawn(websocket)
-        reading = asyncio.create_task(_read(websocket))
+        reading = asyncio.create_task(_read(websocket, told))
         try:
             yield websocket
         finally:
@@ -124,9 +127,10 @@ async def _tab(session: aiohttp.ClientSession, served: Served) -> AsyncIterator[
             await asyncio.wait([reading])
 
 
-async def _read(websocket: aiohttp.ClientWebSocketResponse) -> None:
-    async for _ in websocket:
-        pass
+async def _read(websocket: aiohttp.ClientWebSocketResponse, told: asyncio.Queue[str] | None) -> None:
+    async for message in websocket:
+        if told is not None and message.type is aiohttp.WSMsgType.TEXT:
+            told.put_nowait(message.data)
 
 
 async def _drawn(websocket: aiohttp.ClientWebSocketResponse) -> None:
@@ -262,6 +266,10 @@ def test_the_page_lets_the_browser_ask_nobody_else(serve: Serve) -> None:
                         assert answer.status == 200, source
             async with session.get(served.root + "/nowhere") as answer:
                 assert answer.status == 404
+            for directory in ("/static/", "/static/js", "/page/"):
+                async with session.get(served.root + directory) as answer:
+                    assert answer.status in (403, 404), directory
+                    assert "textual.js" not in await answer.text()
             for headers in ({}, {"Origin": "http://evil.example"}, {"Origin": served.root, "Host": "evil.example"}):
                 with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
                     await session.ws_connect(f"ws://{served.place}/ws", headers=headers)
@@ -283,9 +291,19 @@ def test_it_reads_only_unless_told(serve: Serve, arguments: tuple[str, ...], tol
     async def look() -> None:
         async with _session() as session:
             await _enter(session, served)
-            async with _tab(session, served):
+            said: asyncio.Queue[str] = asyncio.Queue()
+            async with _tab(session, served, said) as tab:
                 (child,) = served.children()
                 assert ("--write" in _arguments(child)) is told
+                # f8: the picture goes to the browser, and never into a directory of the server's.
+                await tab.send_json(["stdin", "\x1b[19~"])
+                while (message := json.loads(await asyncio.wait_for(said.get(), 60)))[0] != "deliver_file_start":
+                    pass
+                async with session.get(f"{served.root}/download/{message[1]}") as answer:
+                    assert answer.status == 200
+                    assert answer.headers["Content-Disposition"] == "attachment; filename=mbtui.svg"
+                    assert "<svg" in await answer.text()
+                assert not [name for name in os.listdir(f"/proc/{child}/cwd") if name.endswith(".svg")]
 
     asyncio.run(look())
 

@@ -43,7 +43,7 @@ KEYS: tuple[Key, ...] = (
     Key("w", "w", "window", "time that the sparklines cover: 1m, 5m, 1h", "window"),
     Key("t", "t", "app.theme", "next theme; ctrl+p has all", "theme"),
     Key("c", "c", "copy", "copy the row under the cursor"),
-    Key("f8", "f8", "app.picture", "save a picture of the screen (SVG) in the current directory"),
+    Key("f8", "f8", "app.picture", "save a picture of the screen (SVG) here; in the browser: download it"),
     Key("escape", "esc", "back", "stop a search, clear the filter, leave a maximised list"),
     Key("p", "p", "pause", "pause or resume sending", "pause", changes=True),
     Key("R", "R", "retry", "ask the provider now", "retry", changes=True),
