@@ -49,6 +49,10 @@ torture: $(VENV)/.developed kafka asan
 	@$(BIN)/python -m tests.torture.outage --seconds 300 --rate 3000 --broker-kills 3 --freeze 20 --writer-kills 2 \
 		--seed $(or $(SEED),1)
 	@$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)
+	@$(PIP) install --only-binary :all: atheris 2>/dev/null || \
+		echo "make: no wheel of atheris for this Python, or no network: nothing is fuzzed guided by coverage"
+	@! $(BIN)/python -c 'import atheris' 2>/dev/null || \
+		$(BIN)/python -m tests.fuzz --atheris --seed $(or $(SEED),1) -- -runs=30000 -verbosity=0
 	@$(BIN)/python -m tests.torture.exactly_once --seed $(or $(SEED),1)
 	@$(BIN)/python -m tests.torture.kills --kills 300 --broker-kills 30 --seed $(or $(SEED),1)
 	@$(BIN)/python -m tests.torture.parts

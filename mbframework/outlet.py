@@ -344,15 +344,15 @@ class Outlet:
         self._reader.close()
         return agreed
 
-    def lose_rest(self, missing: int) -> None:
+    def lose_rest(self, missing: int, end: int = 0) -> None:
         """``missing`` messages that the spool once held are in no segment any more, and no writer is at work: what was
-        found is settled, so they stood at its end. Any thread."""
+        found is settled, so they stood at its end, below ``end`` where that is known. Any thread."""
         with self.ledger.lock:
             slot = self.ledger.slot
             position = slot.next
             if self.ledger.flight is not None:
                 return
-            self.ledger.lose(position, position, slot.ordinal + slot.settled + missing)
+            self.ledger.lose(position, max(position, end), slot.ordinal + slot.settled + missing)
         self._lost(position, position + missing, missing, "unreadable or missing on disk, at the end of the spool")
 
     def _lost(self, first: int, end: int, count: int, reason: str) -> None:

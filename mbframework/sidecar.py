@@ -412,7 +412,7 @@ class DrainedLane:
         known = glance(self._files, self.path)
         missing = self._missing(known)
         if self._settled(known) and missing:
-            self.outlet.lose_rest(missing)
+            self.outlet.lose_rest(missing, known.stored_end)
 
     def _missing(self, known: Survey) -> int:
         """Messages that were spooled and are not there; 0 with a writer at work, which counts its own end instead."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.fuzz import corpus, guided, runner
 from tests.fuzz.judging import judge
-from tests.fuzz.targets import ALL, BY_NAME
+from tests.fuzz.targets import ALL, BY_NAME, GROUPS
 
 _TELL_EVERY_S = 30.0
 
@@ -31,19 +31,28 @@ def main() -> int:
     parser.add_argument("--target", action="append", choices=list(BY_NAME), help="only these (may be repeated)")
     parser.add_argument("--findings", type=Path, help="where inputs that find something are kept")
     parser.add_argument("--again", type=Path, nargs="+", metavar="FILE", help="look at these inputs and at no other")
-    parser.add_argument("--atheris", action="store_true", help="guided by coverage, until something is found")
+    parser.add_argument(
+        "--atheris",
+        action="store_true",
+        help="guided by coverage, each group of targets until something is found; more arguments are atheris's",
+    )
     given, rest = parser.parse_known_args()
     targets = given.target or list(BY_NAME)
     if rest and not given.atheris:
         parser.error(f"unknown: {' '.join(rest)}")
     if given.again:
         return _again(given.again)
-    if given.atheris:
-        if importlib.util.find_spec("atheris") is None:
-            print("atheris is not installed: pip install atheris", file=sys.stderr)
-            return 2
-        guided.run([BY_NAME[name] for name in targets], rest)
+    if given.atheris and importlib.util.find_spec("atheris") is None:
+        print("atheris is not installed: pip install atheris", file=sys.stderr)
+        return 2
     findings = given.findings or Path(tempfile.mkdtemp(prefix="mbframework-fuzz-"))
+    findings.mkdir(parents=True, exist_ok=True)
+    if given.atheris:
+        arguments = [f"-seed={given.seed}", *(each for each in rest if each != "--")]
+        well = [guided.watch(group, findings, arguments) for group in ([given.target] if given.target else GROUPS)]
+        if all(well) and given.findings is None:
+            findings.rmdir()
+        return 0 if all(well) else 1
     begun = told = time.monotonic()
     total = runner.Result()
     for total, new in runner.run(

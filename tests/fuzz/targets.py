@@ -22,3 +22,8 @@ ALL: tuple[Target, ...] = (
     text_targets.SmallFiles(),
 )
 BY_NAME = {target.name: target for target in ALL}
+#: Names of targets that a fuzzer guided by coverage takes together: those of a module, which are of like pace.
+GROUPS = tuple(
+    [target.name for target in ALL if type(target).__module__ == module.__name__]
+    for module in (bytes_targets, lane_targets, text_targets)
+)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 from mbframework.spool import frame, several, singles
 from mbframework.spool.reader import SpoolReader
-from tests.fuzz import corpus, runner
+from tests.fuzz import corpus, guided, runner
 from tests.fuzz.bytes_targets import Frames
 from tests.fuzz.guided import ByteChance
 from tests.fuzz.judging import judge
@@ -110,6 +113,24 @@ def test_bytes_make_chance() -> None:
     once, twice = (target.make(ByteChance(bytes(range(256)))) for _ in range(2))
     other = target.make(ByteChance(bytes(range(255, -1, -1))))
     assert once.files == twice.files != other.files
+
+
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed: pip install atheris")
+def test_what_is_guided_by_coverage_finds_and_keeps_what_it_found(tmp_path: Path) -> None:
+    """In children, since its loop ends the process: one finds nothing, and one what is planted."""
+    assert guided.watch(["seal", "frame"], tmp_path, ["-runs=100", "-seed=1", "-verbosity=0"])
+    assert not list(tmp_path.iterdir())
+    planted = (
+        "import sys\nfrom pathlib import Path\nfrom mbframework.spool import frame\n"
+        "from tests.fuzz import guided, test_fuzz\nfrom tests.fuzz.targets import BY_NAME\n"
+        "frame.read_body = test_fuzz.without_body_crc\n"
+        "guided.run([BY_NAME['frame']], Path(sys.argv[1]), ['-runs=3000', '-seed=1'])"
+    )
+    done = subprocess.run([sys.executable, "-c", planted, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode > 0, done.stderr
+    name, again = corpus.from_text(next(tmp_path.glob("frame-*.txt")).read_text())
+    assert name == "frame"
+    assert again.files
 
 
 # ---- planted
