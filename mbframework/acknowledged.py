@@ -6,7 +6,7 @@ One that has gone back says that the destination accepted messages, and forgot t
 Promises
 --------
 - What is remembered is never more than what was acknowledged: after a kill less, by what the status file had not told.
-- It counts for the same buffer only, and for the same place: the same provider, or the same destination.
+- It counts for the same buffer and the same URL of the provider only: another one may keep its position elsewhere.
 - Nothing leaves an account: what was acknowledged stays delivered, and is not sent again.
 
 Kept in the sender's status file, so that the directory tells it, and the next program knows it. Pure but for
@@ -47,9 +47,9 @@ class Acknowledged:
         """For the status file."""
         return {"buffer": self.buffer, "provider": self.provider, "next": self.next, "lost": self.lost}
 
-    def at(self, provider: str, *, same: bool) -> int:
-        """What is remembered of this provider; ``same``: its destination is the one that it was. 0: nothing."""
-        return self.next if same or provider == self.provider else 0
+    def at(self, provider: str) -> int:
+        """What is remembered of this provider. 0: nothing."""
+        return self.next if provider == self.provider else 0
 
     def reached(self, provider: str, sequence: int) -> None:
         """Everything below is there."""

@@ -309,7 +309,7 @@ class Sender:
             )
             return False
         if self.outlet.ledger.asks:
-            self._compare(position, same=bool(name) and bound == fingerprint)
+            self._compare(position)
         if position is None:
             self.outlet.ledger.release()
             self.outlet.told(0)
@@ -323,10 +323,10 @@ class Sender:
             self.events.tell("position", sequence=position.sequence, skipped=skipped)
         return True
 
-    def _compare(self, position: Position | None, *, same: bool) -> None:
-        """What the provider has with what it had acknowledged; ``same``: its destination is the one that it was."""
+    def _compare(self, position: Position | None) -> None:
+        """What the provider has with what it had acknowledged."""
         display, sequence = self.source.display, 0 if position is None else position.sequence
-        before = min(self.acknowledged.at(display, same=same), self.outlet.ledger.next)
+        before = min(self.acknowledged.at(display), self.outlet.ledger.next)
         if sequence < before and self.provider is not None and self.provider.position_tells:
             self._went_back(before, sequence)
         self.acknowledged.reached(display, sequence)

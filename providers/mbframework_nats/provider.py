@@ -75,8 +75,8 @@ class NatsProvider(Provider):
         self._link: Link | None = None
         self._fence = Fence()
         self._pace = Pace()
-        #: The sequence in the stream up to which all is known.
-        self._seen = 0
+        #: The sequence in the stream up to which all is known, and where it stood before what is being sent.
+        self._seen = self._stood = 0
         #: The position after the last message that was ever sent from here.
         self._reached = 0
         #: Ends the ids of messages that are sent again after a refusal: a cluster remembers refused ids for a while.
@@ -235,10 +235,15 @@ class NatsProvider(Provider):
             start = self._fence.start(batch.sequences)
             before, self._reached = self._reached, max(self._reached, batch.position.sequence)
             suffix = b":%d" % self._round if self._round else b""
+            self._stood = self._seen
 
             async def stored(index: int, answer: Answer, link: Link = link, before: int = before) -> None:
                 if answer.duplicate and batch.sequences[index] >= before:
                     await self._recognise(link, batch, index, answer.sequence)
+                elif not answer.duplicate and answer.sequence <= self._stood:
+                    # A stream counts on and on: this is another one, made again under the same name.
+                    self._stood = self._seen = 0
+                    self._forgotten(batch.sequences[index])
                 self._stored(batch, index, answer.sequence)
 
             try:
@@ -249,11 +254,19 @@ class NatsProvider(Provider):
                     self._refused(refused, link, batch, press)
                 except _ERRORS as error:
                     raise self._failed(error, link, batch) from error
+                except ProviderUnusable:
+                    # Whatever a person does about it, the stream is looked at anew.
+                    self._drop()
+                    raise
             except _ERRORS as error:
                 raise self._failed(error, link, batch) from error
             except MessageBufferError:
                 self._drop()
                 raise
+
+    def _forgotten(self, first: int) -> None:
+        """The stream has nothing of what it had, before the message ``first``."""
+        self._fence.meet(None, first, self._context.logger, "nats", self._context.went_back)
 
     def _stored(self, batch: Batch, index: int, sequence: int) -> None:
         last = index == len(batch) - 1
@@ -304,7 +317,9 @@ class NatsProvider(Provider):
                     f" {self._options.stream!r} ({subjects}); add it there (nats stream edit), or correct the prefix",
                     provider="nats",
                 )
-            raise SendFailed(f"{link.place}: the stream has no leader now", undelivered=left, provider="nats")
+            # It may have been made anew.
+            self._meet(self._locate(link, info), batch.sequences[self._fence.start(batch.sequences)])
+            raise SendFailed(f"{link.place}: the stream was not there", undelivered=left, provider="nats")
         told = translate(error, link.place)
         if code == UNDER_WAY:
             self._drop()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mbframework import MessageBuffer
 from mbframework.errors import ProviderUnusable, SendFailed
 from mbframework.message import Position
 from mbframework.provider import Provider
@@ -247,6 +248,29 @@ def test_a_server_that_lost_what_it_had_goes_on(
         "nats has lost what it had acknowledged: its position of this lane went back from sequence 11 to 0"
         in caplog.text
     )
+
+
+@pytest.mark.parametrize("options", ["", "create={}.>"])
+def test_a_stream_that_is_removed_meanwhile_and_made_again_is_told(
+    nats_control: NatsServer, stream: str, options: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = url(nats_control, stream, options.format(stream))
+    with MessageBuffer(tmp_path / "b", address, retry_wait=0.05, retry_wait_max=0.2, close_timeout=1) as buffer:
+        buffer.write_many("a", [b"%d" % number for number in range(10)])
+        buffer.flush(timeout=60)
+        with Plain(nats_control.port) as client:
+            client.ask(f"STREAM.DELETE.{stream}")
+            if not options:
+                client.make(stream)
+        for number in range(10, 15):
+            buffer.write("a", b"%d" % number)
+        buffer.flush(timeout=60)
+        status = buffer.status()
+        assert (status.delivered, status.acknowledged_lost, status.balanced) == (15, 10, True)
+        assert "nats has lost what it had acknowledged" in caplog.text
+        buffer.write("a", b"15")
+        buffer.flush(timeout=60)
+        assert buffer.status().acknowledged_lost == 10
 
 
 def test_messages_that_were_consumed_are_not_lost(
