@@ -535,6 +535,10 @@ def _forked_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
+    # Before ours: a provider's client that imported it while a fork waits for that would have a lock given back after
+    # the fork that nobody took before.
+    import concurrent.futures.thread  # noqa: F401
+
     os.register_at_fork(before=_before_fork, after_in_parent=_forked_parent, after_in_child=_forked_child)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -159,6 +161,25 @@ def test_a_server_that_forgot_is_told_from_the_directory(redis_prefix: str, tmp_
     checked = CliRunner().invoke(main, ["check", str(directory)])
     assert checked.exit_code == 1
     assert "up to 150 messages acknowledged, and lost by the destination within 1d" in checked.stdout
+
+
+def test_a_fork_while_the_client_is_imported_is_quiet(
+    redis_server: RedisServer, redis_prefix: str, tmp_path: Path
+) -> None:
+    forking = (
+        "import os, sys\n"
+        "from mbframework import MessageBuffer\n"
+        "buffer = MessageBuffer(sys.argv[1], sys.argv[2])\n"
+        "buffer.write('orders', 'm')\n"
+        "if os.fork() == 0:\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "buffer.flush(timeout=60)\n"
+    )
+    url = f"{redis_server.url}?prefix={redis_prefix}"
+    command = [sys.executable, "-c", forking, str(tmp_path / "b"), url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_lost_connection_is_noticed_and_mended_between_sends(redis_control: RedisServer, redis_prefix: str) -> None:
