@@ -25,6 +25,9 @@ class StopSignal:
 
     def __enter__(self) -> Self:
         self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        # By C, at once: what Python's handler writes would come too late for who has gone to wait since.
+        self._former_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._former = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
@@ -33,6 +36,7 @@ class StopSignal:
     ) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._former_fd)
         os.close(self._read)
         os.close(self._write)
 
@@ -44,5 +48,4 @@ class StopSignal:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         self.number = number
-        os.write(self._write, b".")
         self._then()
